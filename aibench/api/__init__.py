@@ -1,0 +1,1 @@
+"""What plugins may import: the interfaces of launchers and workloads and the records they exchange."""

@@ -1,0 +1,137 @@
+"""The messages between a worker and the master: JSON over HTTP, typed, idempotent.
+
+Every request names its worker and incarnation (one life of the worker's gang), so that the master can tell a
+retry from a stranger. `ROUTES` is the whole service.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from aibench.api.events import Device, Lineage, Outcome
+from aibench.api.workload import Count, EpochResult, Positive, TrialSpec
+from aibench.architecture.graph import ArchitectureDocument
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Text = Annotated[str, msgspec.Meta(max_length=2000)]
+
+
+class ControlAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the master: written by it with file mode 0600, read by workers at every (re)connect."""
+
+    url: str
+    token: str
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _Request(_Message, frozen=True):
+    worker: Name
+    incarnation: Name
+
+
+class JoinRequest(_Request, frozen=True):
+    """A gang is up and ready to train."""
+
+    host: Name
+    backend: Name
+    devices: Annotated[tuple[Device, ...], msgspec.Meta(min_length=1, max_length=65536)]
+
+
+class JoinReply(_Message, frozen=True):
+    """What the gang shall train, and how often it must be heard."""
+
+    run: str
+    workload: str
+    workload_options: dict[str, Any]
+    heartbeat_s: float
+
+
+class ClaimRequest(_Request, frozen=True):
+    """Ask for a trial. The same ``request`` always gets the same trial."""
+
+    request: Name
+
+
+class ClaimReply(_Message, frozen=True):
+    """A trial, or a pause before asking again, or the end of the run."""
+
+    spec: TrialSpec | None = None
+    retry_after_s: float | None = None
+    stop: bool = False
+
+
+class EpochRequest(_Request, frozen=True):
+    """An epoch is finished. ``search_wait_s``: time its trial's ranks waited for the claim."""
+
+    trial: Positive
+    result: EpochResult
+    search_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class FinishRequest(_Request, frozen=True):
+    """A trial ended, completed or failed."""
+
+    trial: Positive
+    outcome: Outcome
+    reason: Text = ""
+    unfinished_train_images: Count = 0
+    unfinished_validation_images: Count = 0
+
+
+class HeartbeatRequest(_Request, frozen=True):
+    """The gang is alive; the images of the epoch in progress, should it never finish."""
+
+    trial: Positive | None = None
+    train_images: Count = 0
+    validation_images: Count = 0
+
+
+class Acknowledgement(_Message, frozen=True):
+    """Received and durable. ``stop``: the run is over, no later event will be taken."""
+
+    stop: bool = False
+
+
+class ProposeRequest(_Request, frozen=True):
+    """An architecture found on a worker's CPU."""
+
+    architecture: ArchitectureDocument
+    lineage: Lineage
+
+
+class ProposeReply(_Message, frozen=True):
+    """Whether the proposal went into the pool; if not, why."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class HistoryEntry(_Message, frozen=True):
+    """A finished trial, as a proposer needs it."""
+
+    trial: int
+    architecture: ArchitectureDocument
+    error: float
+
+
+class HistoryReply(_Message, frozen=True):
+    """Finished trials from ``since`` on; ask again from ``next_since``."""
+
+    entries: tuple[HistoryEntry, ...]
+    next_since: int
+
+
+ROUTES: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
+    "/v1/join": (JoinRequest, JoinReply),
+    "/v1/claim": (ClaimRequest, ClaimReply),
+    "/v1/epoch": (EpochRequest, Acknowledgement),
+    "/v1/finish": (FinishRequest, Acknowledgement),
+    "/v1/heartbeat": (HeartbeatRequest, Acknowledgement),
+    "/v1/propose": (ProposeRequest, ProposeReply),
+}
+HISTORY_ROUTE = "/v1/history"
