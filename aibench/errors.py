@@ -72,12 +72,14 @@ class ProtocolError(AibenchError):
     Args:
         status: HTTP status code of the refusal.
         problem: Why it was refused.
+        must_join: The worker must join (again) before it is heard.
     """
 
-    def __init__(self, status: int, problem: str) -> None:
+    def __init__(self, status: int, problem: str, *, must_join: bool = False) -> None:
         super().__init__(f"HTTP {status}: {problem}")
         self.status = status
         self.problem = problem
+        self.must_join = must_join
 
 
 class TrialError(AibenchError):

@@ -43,12 +43,14 @@ class JoinRequest(_Request, frozen=True):
 
 
 class JoinReply(_Message, frozen=True):
-    """What the gang shall train, and how often it must be heard."""
+    """What the gang shall train, how often it must be heard, how long it may be on its own."""
 
     run: str
     workload: str
     workload_options: dict[str, Any]
     heartbeat_s: float
+    master_timeout_s: float
+    stop: bool = False
 
 
 class ClaimRequest(_Request, frozen=True):
@@ -95,6 +97,13 @@ class Acknowledgement(_Message, frozen=True):
     """Received and durable. ``stop``: the run is over, no later event will be taken."""
 
     stop: bool = False
+
+
+class Refusal(_Message, frozen=True):
+    """Body of every answer with a status of 4xx. ``must_join``: join (again), then speak."""
+
+    error: str
+    must_join: bool = False
 
 
 class ProposeRequest(_Request, frozen=True):

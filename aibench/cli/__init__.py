@@ -1,0 +1,60 @@
+"""The command line: the only place that prints, exits and configures logging.
+
+Exit status: 0 success, 1 the benchmark failed or its result is invalid, 2 unusable input, 128 + n a run that
+signal n ended (scored and sealed all the same).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from aibench import __version__
+from aibench.cli.count import count_command
+from aibench.cli.gang import devices_command, rank_command, worker_command
+from aibench.cli.inspect import report_command, score_command, verify_command
+from aibench.cli.run import resume_command, run_command
+from aibench.cli.smoke import smoke_command
+from aibench.errors import AibenchError
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AibenchError as error:
+            click.echo(f"aibench: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="aibench")
+def main() -> None:
+    """Benchmark AI compute: train an architecture search, score operations per second × -ln(error).
+
+    \b
+    Example:
+      aibench smoke                                   # is this machine fit? under two minutes
+      aibench run cifar10 --set workload.data_dir=/data/cifar
+      aibench report runs/cifar10-20260101-120000
+    """
+
+
+for _command in (
+    smoke_command,
+    run_command,
+    resume_command,
+    score_command,
+    report_command,
+    verify_command,
+    count_command,
+    worker_command,
+    rank_command,
+    devices_command,
+):
+    main.add_command(_command)

@@ -1,0 +1,62 @@
+"""What launchers and torchrun call; people rarely do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+control_option = click.option(
+    "--control",
+    "control_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File with the master's address and token.",
+)
+worker_option = click.option("--worker", required=True, help="Name of the worker.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, auto, or a device type of torch."
+)
+
+
+@click.command("worker", hidden=True)
+@control_option
+@worker_option
+@click.option("--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@device_option
+def worker_command(control_file: Path, worker: str, ranks: int, device: str) -> None:
+    """Start a worker's gang on this node; launchers call this.
+
+    \b
+    Example:
+      aibench worker --control runs/x/control.json --worker w0 --ranks 2 --device cpu
+    """
+    from aibench.worker.agent import WorkerSettings, become_gang
+
+    become_gang(WorkerSettings(control_file=control_file, worker=worker, num_ranks=ranks, device=device))
+
+
+@click.command("rank", hidden=True)
+@control_option
+@worker_option
+@device_option
+def rank_command(control_file: Path, worker: str, device: str) -> None:
+    """Be one rank of a worker; torchrun calls this."""
+    from aibench.worker.rank import RankSettings, run_rank
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run_rank(RankSettings(control_file=control_file, worker=worker, device=device))
+
+
+@click.command("devices", hidden=True)
+def devices_command() -> None:
+    """Print this node's devices as JSON."""
+    import msgspec
+
+    from aibench.worker.inventory import take_inventory
+
+    click.echo(msgspec.json.encode(take_inventory()).decode())

@@ -1,0 +1,125 @@
+"""``aibench score``, ``aibench report`` and ``aibench verify``: what a run's journal says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aibench.journal import Record
+    from aibench.master.layout import RunLayout
+    from aibench.score.report import Report
+
+directory_type = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("score", short_help="Recompute scores from the journals alone.")
+@click.argument("directories", nargs=-1, required=True, type=directory_type)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
+    """Recompute the score of the run in each DIRECTORY from its journal alone.
+
+    Several runs get their olympic mean (without the best and the worst) and coefficient of variation.
+
+    \b
+    Example:
+      aibench score runs/imagenet-20260101-120000
+      aibench score runs/imagenet-* --json
+    """
+    from aibench.cli.tables import print_scores
+    from aibench.score.statistics import summarize_runs
+
+    reports = [_load_report(directory)[1] for directory in directories]
+    values = [report.score.normalized_ops_per_s for report in reports if report.score]
+    summary = summarize_runs(values) if len(values) > 1 else None
+    if as_json:
+        import msgspec
+
+        runs = [
+            {
+                "run": report.run,
+                "verdict": report.verdict,
+                "score": report.score,
+                "stability": report.stability,
+            }
+            for report in reports
+        ]
+        document = {"runs": runs, "summary": msgspec.to_builtins(summary) if summary else None}
+        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=1))
+    else:
+        print_scores(reports, summary)
+
+
+@click.command("report", short_help="Show a run; write report.json and report.html.")
+@click.argument("directory", type=directory_type)
+def report_command(directory: Path) -> None:
+    """Print the run in DIRECTORY as tables, and write report.json and report.html beside its journal.
+
+    report.html is one file that opens without a network.
+
+    \b
+    Example:
+      aibench report runs/imagenet-20260101-120000
+    """
+    from aibench.cli.tables import print_report
+    from aibench.master.run import write_reports
+    from aibench.score.history import RunHistory
+
+    layout, records = _load(directory)
+    print_report(write_reports(layout, RunHistory.of(records)), directory)
+
+
+@click.command("verify", short_help="Check hash chain, records, rules and report.")
+@click.argument("directory", type=directory_type)
+def verify_command(directory: Path) -> None:
+    """Check the run in DIRECTORY: hash chain, every record, the rules, and report.json against the journal.
+
+    Exit status 0: valid; 1: a rule is broken, or report.json says something else; 2: no intact journal.
+
+    \b
+    Example:
+      aibench verify runs/imagenet-20260101-120000
+    """
+    from aibench.cli.tables import print_verification
+
+    layout, report = _load_report(directory)
+    disagreement = _disagreement(layout, report)
+    print_verification(report, disagreement)
+    sys.exit(0 if report.verdict in ("closed", "open", "smoke") and not disagreement else 1)
+
+
+def _load(directory: Path) -> tuple[RunLayout, tuple[Record, ...]]:
+    from aibench.journal import read_journal
+    from aibench.master.layout import RunLayout
+
+    layout = RunLayout(directory)
+    layout.require_run()
+    return layout, read_journal(layout.journal).require_intact()
+
+
+def _load_report(directory: Path) -> tuple[RunLayout, Report]:
+    from aibench.score.history import RunHistory
+    from aibench.score.report import build_report
+
+    layout, records = _load(directory)
+    return layout, build_report(RunHistory.of(records))
+
+
+def _disagreement(layout: RunLayout, report: Report) -> str | None:
+    """How report.json differs from what the journal says; None if it agrees or is absent."""
+    import msgspec
+
+    if not layout.report_json.exists():
+        return None
+    try:
+        written = msgspec.json.decode(layout.report_json.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"report.json cannot be read: {error}"
+    expected = msgspec.json.decode(msgspec.json.encode(report))
+    if not isinstance(written, dict):
+        return "report.json is not a report"
+    different = sorted(key for key in expected if written.get(key) != expected[key])
+    return f"report.json differs from the journal in {', '.join(different)}" if different else None

@@ -1,0 +1,124 @@
+"""What a configuration file may say. Sections of plugins are checked by the plugin's own options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from aibench.api.events import Division
+from aibench.search.config import SearchConfig
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class WorkerGroup(_Section, frozen=True):
+    """Workers of one kind.
+
+    Attributes:
+        count: How many.
+        ranks: Processes of each, one per device.
+        device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), or a device type of torch.
+        oversubscribe: Allow more ranks than devices.
+    """
+
+    count: PositiveInt = 1
+    ranks: PositiveInt = 1
+    device: Annotated[str, msgspec.Meta(min_length=1)] = "auto"
+    oversubscribe: bool = False
+
+
+class Limits(_Section, frozen=True):
+    """When a run ends, whichever comes first.
+
+    Attributes:
+        measured_time_s: Seconds from the first trial's start.
+        trials: Number of trials.
+    """
+
+    measured_time_s: PositiveSeconds | None = None
+    trials: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        if self.measured_time_s is None and self.trials is None:
+            raise ValueError("give measured_time_s, trials or both: a run must end")
+
+
+class StartBarrier(_Section, frozen=True):
+    """When trials may be claimed: as soon as enough workers joined, or after a time with fewer.
+
+    Attributes:
+        min_workers: None for all.
+    """
+
+    min_workers: PositiveInt | None = None
+    timeout_s: PositiveSeconds = 300.0
+
+
+class EpochBudget(_Section, frozen=True):
+    """Epochs of a trial by its worker's round: one entry per warm-up round, then ``full``."""
+
+    warmup: tuple[PositiveInt, ...] = (15, 30, 45)
+    full: PositiveInt = 60
+
+    def epochs(self, round_number: int) -> int:
+        """Epochs of a worker's n-th trial, from 1."""
+        return self.warmup[round_number - 1] if round_number <= len(self.warmup) else self.full
+
+
+class Control(_Section, frozen=True):
+    """The control service.
+
+    Attributes:
+        host: Address to bind; workers on other nodes need one that they can reach.
+        port: 0 for any free one.
+        heartbeat_s: Period of a worker's signs of life.
+        lease_s: Silence after which a worker counts as lost.
+        master_timeout_s: How long workers keep training and trying while the master is away.
+    """
+
+    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    port: Port = 0
+    heartbeat_s: PositiveSeconds = 5.0
+    lease_s: PositiveSeconds = 60.0
+    master_timeout_s: PositiveSeconds = 600.0
+
+    def __post_init__(self) -> None:
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError(
+                f"lease_s {self.lease_s:g} must be at least three times heartbeat_s {self.heartbeat_s:g}"
+            )
+
+
+class RunConfig(_Section, frozen=True):
+    """A whole configuration.
+
+    Attributes:
+        name: Starts the name of the run's folder.
+        workload: ``name`` and the options of that workload.
+        launcher: ``name`` and the options of that launcher.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    division: Division
+    workload: dict[str, Any]
+    limits: Limits
+    seed: NonNegativeInt = 1
+    workers: Annotated[tuple[WorkerGroup, ...], msgspec.Meta(min_length=1)] = (WorkerGroup(),)
+    launcher: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "local"})
+    start: StartBarrier = StartBarrier()
+    epochs: EpochBudget = EpochBudget()
+    search: SearchConfig = SearchConfig()
+    control: Control = Control()
+
+    @property
+    def num_workers(self) -> int:
+        """Workers of all groups."""
+        return sum(group.count for group in self.workers)

@@ -1,0 +1,89 @@
+"""From a configuration to live plugins and checked data: everything that can be known before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from aibench.api.launcher import Launcher
+from aibench.api.space import Domain
+from aibench.api.workload import Workload, WorkloadDescription
+from aibench.architecture import Architecture
+from aibench.config.model import RunConfig
+from aibench.config.validate import to_section
+from aibench.errors import ConfigError
+from aibench.registry import launcher_type, workload_type
+from aibench.search.config import resolve_space
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedRun:
+    """A configuration whose plugins exist, whose data was looked at and whose names all fit.
+
+    Attributes:
+        document: The whole configuration with every default filled in, as plain data.
+    """
+
+    config: RunConfig
+    workload: Workload
+    workload_name: str
+    workload_options: dict[str, Any]
+    launcher: Launcher
+    description: WorkloadDescription
+    initial: Architecture
+    space: Mapping[str, Domain]
+    document: dict[str, Any]
+
+
+def resolve(config: RunConfig) -> ResolvedRun:
+    """Load plugins, look at the data and check what the sections say of each other.
+
+    Raises:
+        ConfigError: Unknown plugin or key, or a value that does not fit.
+        DataError: The data set is missing or malformed.
+    """
+    _check_barrier(config)
+    workload_name, workload_options = _plugin_section(config.workload, "workload")
+    launcher_name, launcher_options = _plugin_section(config.launcher, "launcher")
+    workload_class = workload_type(workload_name)
+    launcher_class = launcher_type(launcher_name)
+    typed_workload = to_section(workload_options, workload_class.options_type, path="workload")
+    typed_launcher = to_section(launcher_options, launcher_class.options_type, path="launcher")
+    workload = workload_class(typed_workload)
+    description = workload.describe()
+    space = resolve_space(workload.search_space(), config.search.space)
+    document = msgspec.to_builtins(config)
+    document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
+    document["launcher"] = {"name": launcher_name, **msgspec.to_builtins(typed_launcher)}
+    document["search"]["space"] = msgspec.to_builtins(dict(space))
+    return ResolvedRun(
+        config=config,
+        workload=workload,
+        workload_name=workload_name,
+        workload_options=msgspec.to_builtins(typed_workload),
+        launcher=launcher_class(typed_launcher),
+        description=description,
+        initial=workload.initial_architecture(),
+        space=space,
+        document=document,
+    )
+
+
+def _plugin_section(section: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
+    options = dict(section)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}.name", f"got {name!r}; expected the name of a {path}")
+    return name, options
+
+
+def _check_barrier(config: RunConfig) -> None:
+    wanted = config.start.min_workers
+    if wanted is not None and wanted > config.num_workers:
+        raise ConfigError(
+            "start.min_workers",
+            f"got {wanted}; expected at most the {config.num_workers} configured worker(s)",
+        )

@@ -1,0 +1,86 @@
+"""Appending to a journal: ordered at once, durable in groups, without stopping the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aibench.api.events import Event
+from aibench.errors import RunFolderError
+from aibench.journal.record import GENESIS, Record, seal_line
+
+
+class JournalWriter:
+    """The one writer of one journal file; owned by the master's event loop.
+
+    `append` fixes an event's place and time at once. `durable` returns when everything appended before the
+    call is on disk: whoever comes first writes for all that wait (group commit), in a thread.
+
+    Args:
+        path: The journal; created if absent.
+        now_s: The run's clock.
+        last: The last record already in the file, when a run goes on.
+
+    Raises:
+        RunFolderError: The file cannot be opened or, later, written.
+    """
+
+    def __init__(self, path: Path, now_s: Callable[[], float], *, last: Record | None = None) -> None:
+        self._path = path
+        self._now_s = now_s
+        self._seq, self._prev, self._last_s = (last.seq, last.hash, last.t_s) if last else (0, GENESIS, 0.0)
+        self._durable_seq = self._seq
+        self._pending: list[bytes] = []
+        self._writing = asyncio.Lock()
+        self._failure: RunFolderError | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def append(self, event: Event) -> Record:
+        """Give the event its place in the chain; it is durable only after `durable`."""
+        self._last_s = max(self._last_s, round(self._now_s(), 6))
+        record, line = seal_line(seq=self._seq + 1, t_s=self._last_s, prev=self._prev, event=event)
+        self._seq, self._prev = record.seq, record.hash
+        self._pending.append(line)
+        return record
+
+    async def durable(self) -> None:
+        """Wait until every event appended so far is on disk.
+
+        Raises:
+            RunFolderError: The disk refused; nothing appended since the last success is known to be kept.
+        """
+        wanted = self._seq
+        while self._durable_seq < wanted:
+            async with self._writing:
+                if self._failure:
+                    raise self._failure
+                if self._durable_seq < wanted:
+                    await self._write_pending()
+
+    async def _write_pending(self) -> None:
+        lines, self._pending = b"".join(self._pending), []
+        last_seq = self._seq
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
+        except OSError as error:
+            self._failure = RunFolderError(f"{self._path}: cannot be written ({error.strerror})")
+            raise self._failure from error
+        self._durable_seq = last_seq
+
+    def _write(self, lines: bytes) -> None:
+        view = memoryview(lines)
+        while view:
+            view = view[os.write(self._file, view) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Release the file; appended events that were never waited for are dropped."""
+        self._executor.shutdown()
+        os.close(self._file)

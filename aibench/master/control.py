@@ -1,0 +1,168 @@
+"""The control service: the coordinator's calls over authenticated HTTP, durable before they are answered.
+
+Refusals: 401 no or wrong token, 404 and 405 no such call, 413 body too large, 400 not JSON, 422 JSON of
+another shape, 409 a worker or trial that is not the caller's to speak for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aibench.api.protocol import HISTORY_ROUTE, ROUTES, Refusal
+from aibench.errors import ConfigError, ProtocolError
+from aibench.journal import JournalWriter
+from aibench.master.coordinator import Coordinator
+from aibench.master.metrics import CONTENT_TYPE, render_metrics
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+OPEN_PATHS = frozenset({"/healthz"})
+
+
+def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> ASGIApp:
+    """The service as an ASGI application.
+
+    Args:
+        journal: Waited for before any answer that may have recorded something.
+        token: What ``Authorization: Bearer`` must carry on every path but ``/healthz``.
+    """
+    calls: dict[str, Callable[..., msgspec.Struct]] = {
+        "/v1/join": coordinator.join,
+        "/v1/claim": coordinator.claim,
+        "/v1/epoch": coordinator.epoch,
+        "/v1/finish": coordinator.finish,
+        "/v1/heartbeat": coordinator.heartbeat,
+        "/v1/propose": coordinator.propose,
+    }
+    routes = [
+        Route(path, _endpoint(ROUTES[path][0], call, journal), methods=["POST"])
+        for path, call in calls.items()
+    ]
+    routes.append(Route(HISTORY_ROUTE, _history_endpoint(coordinator), methods=["GET"]))
+    routes.append(Route("/metrics", _metrics_endpoint(coordinator), methods=["GET"]))
+    routes.append(Route("/healthz", _healthz, methods=["GET"]))
+    app = Starlette(routes=routes, exception_handlers={ProtocolError: _refuse})
+    return _Authenticated(app, token)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on an address.
+
+    Raises:
+        ConfigError: It cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=4096)
+    except OSError as error:
+        raise ConfigError("control.host", f"cannot listen on {host}:{port} ({error.strerror})") from error
+
+
+class ControlServer(uvicorn.Server):
+    """Uvicorn inside the master's own event loop; signals stay the master's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the master."""
+        yield
+
+
+class _Authenticated:
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            if not secrets.compare_digest(given, self._expected):
+                refusal = msgspec.json.encode(Refusal(error="a valid bearer token is required"))
+                headers = {"WWW-Authenticate": "Bearer"}
+                await Response(refusal, 401, headers, "application/json")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _endpoint(
+    request_type: type[msgspec.Struct],
+    call: Callable[..., msgspec.Struct],
+    journal: JournalWriter,
+) -> Callable[[Request], Awaitable[Response]]:
+    decoder = msgspec.json.Decoder(request_type)
+
+    async def endpoint(request: Request) -> Response:
+        message = _decode(decoder, await _read_body(request))
+        try:
+            reply = call(message)
+        finally:
+            await journal.durable()
+        return Response(msgspec.json.encode(reply), media_type="application/json")
+
+    return endpoint
+
+
+def _history_endpoint(coordinator: Coordinator) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        since = request.query_params.get("since", "0")
+        if not (since.isascii() and since.isdigit() and len(since) <= 12):
+            raise ProtocolError(422, f"since={since[:40]!r}: expected a whole number from 0")
+        reply = coordinator.history_since(int(since))
+        return Response(msgspec.json.encode(reply), media_type="application/json")
+
+    return endpoint
+
+
+def _metrics_endpoint(coordinator: Coordinator) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_: Request) -> Response:
+        return Response(render_metrics(coordinator), media_type=CONTENT_TYPE)
+
+    return endpoint
+
+
+async def _healthz(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProtocolError)
+    logger.info("refused: %s", error)
+    refusal = Refusal(error=error.problem, must_join=error.must_join)
+    return Response(msgspec.json.encode(refusal), error.status, media_type="application/json")
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise ProtocolError(413, f"body is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _decode(decoder: msgspec.json.Decoder[msgspec.Struct], body: bytes) -> msgspec.Struct:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(422, str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(400, f"not JSON: {error}") from error

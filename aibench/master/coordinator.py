@@ -1,0 +1,383 @@
+"""The rules of the run: who may claim, what is believed, when a lease ends. No I/O, no waiting.
+
+Every change of state is an event given to ``record``, which appends it to the journal and applies it to the
+history. What is not in the history (last signs of life, images of unfinished epochs) may be lost with the
+master without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aibench.api.events import (
+    EndReason,
+    EpochFinished,
+    Event,
+    Outcome,
+    RunEnded,
+    StartBarrierOpened,
+    TrialClaimed,
+    TrialClosed,
+    WorkerJoined,
+    WorkerLost,
+)
+from aibench.api.protocol import (
+    Acknowledgement,
+    ClaimReply,
+    ClaimRequest,
+    EpochRequest,
+    FinishRequest,
+    HeartbeatRequest,
+    HistoryEntry,
+    HistoryReply,
+    JoinReply,
+    JoinRequest,
+    ProposeReply,
+    ProposeRequest,
+)
+from aibench.api.workload import TrialSpec
+from aibench.config import ResolvedRun
+from aibench.counting import count
+from aibench.errors import ProtocolError
+from aibench.score.history import RunHistory, TrialHistory
+from aibench.search.search import Search
+
+BARRIER_POLL_S = 0.25
+MAX_LEASES = 2
+"""One trial in training and the next one, claimed while its last epoch runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    train_images: int = 0
+    validation_images: int = 0
+
+
+class Coordinator:
+    """The state machine behind the control service; owned by the master's event loop.
+
+    Args:
+        record: Appends an event to the journal and applies it to ``history``.
+        now_s: The run's clock.
+    """
+
+    def __init__(
+        self,
+        resolved: ResolvedRun,
+        history: RunHistory,
+        search: Search,
+        record: Callable[[Event], None],
+        now_s: Callable[[], float],
+    ) -> None:
+        self.history = history
+        self._resolved = resolved
+        self._config = resolved.config
+        self._search = search
+        self._record = record
+        self._now_s = now_s
+        self._opened_s = now_s()
+        self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
+        self._dismissed: set[str] = set()
+        self._unfinished: dict[int, _Unfinished] = {}
+        self._finished: list[TrialHistory] = []
+        self._restore_search()
+
+    # What the control service calls -------------------------------------------------------------------
+
+    def join(self, request: JoinRequest) -> JoinReply:
+        """Take a gang in; a new incarnation ends the trials of the one before."""
+        known = self.history.workers.get(request.worker)
+        is_new_life = known is None or known.joined.incarnation != request.incarnation
+        if not self.is_over and (is_new_life or (known is not None and known.lost_s is not None)):
+            if is_new_life:
+                self._close_leases(request.worker, Outcome.LOST, "its worker restarted")
+            self._record(
+                WorkerJoined(
+                    worker=request.worker,
+                    incarnation=request.incarnation,
+                    host=request.host,
+                    backend=request.backend,
+                    devices=request.devices,
+                )
+            )
+        self._last_seen_s[request.worker] = self._now_s()
+        self.open_barrier_if_due()
+        return JoinReply(
+            run=self.history.header.run,
+            workload=self._resolved.workload_name,
+            workload_options=self._resolved.workload_options,
+            heartbeat_s=self._config.control.heartbeat_s,
+            master_timeout_s=self._config.control.master_timeout_s,
+            stop=self.is_over,
+        )
+
+    def claim(self, request: ClaimRequest) -> ClaimReply:
+        """Lease the next trial, the same one for the same request."""
+        self._greet(request.worker, request.incarnation)
+        leases = self._leases(request.worker)
+        for trial in leases:
+            if trial.claimed.request == request.request:
+                return ClaimReply(spec=trial.claimed.spec)
+        if self.is_over or self.is_time_up or self.is_trial_limit_reached:
+            self._dismissed.add(request.worker)
+            return ClaimReply(stop=True)
+        if self.history.barrier is None:
+            return ClaimReply(retry_after_s=BARRIER_POLL_S)
+        if len(leases) >= MAX_LEASES:
+            raise ProtocolError(409, f"worker {request.worker!r} holds {len(leases)} leases already")
+        return ClaimReply(spec=self._lease(request))
+
+    def epoch(self, request: EpochRequest) -> Acknowledgement:
+        """Take a finished epoch in; a repetition changes nothing."""
+        self._greet(request.worker, request.incarnation)
+        trial = self._own_trial(request.trial, request.worker, request.incarnation)
+        done = len(trial.epochs)
+        if request.result.epoch <= done:
+            if trial.epochs[request.result.epoch - 1].finished.result != request.result:
+                raise ProtocolError(
+                    409, f"epoch {request.result.epoch} of this trial is recorded differently"
+                )
+            return Acknowledgement(stop=self.is_over)
+        if self.is_over or self.is_time_up:
+            return Acknowledgement(stop=True)
+        if not trial.is_open:
+            raise ProtocolError(409, f"trial {request.trial} is closed")
+        self._check_epoch(trial, request)
+        self._unfinished.pop(request.trial, None)
+        self._record(
+            EpochFinished(trial=request.trial, result=request.result, search_wait_s=request.search_wait_s)
+        )
+        return Acknowledgement()
+
+    def finish(self, request: FinishRequest) -> Acknowledgement:
+        """Close a trial, completed or failed; a repetition changes nothing."""
+        self._greet(request.worker, request.incarnation)
+        trial = self._own_trial(request.trial, request.worker, request.incarnation)
+        if request.outcome not in (Outcome.COMPLETED, Outcome.FAILED):
+            raise ProtocolError(422, f"outcome {request.outcome}: a worker reports completed or failed")
+        if trial.closed is not None:
+            if trial.closed.outcome is not request.outcome and not self.is_over:
+                raise ProtocolError(409, f"trial {request.trial} is closed as {trial.closed.outcome}")
+            return Acknowledgement(stop=self.is_over)
+        if request.outcome is Outcome.COMPLETED and len(trial.epochs) < trial.claimed.spec.epochs:
+            raise ProtocolError(
+                409,
+                f"trial {request.trial} has {len(trial.epochs)} of {trial.claimed.spec.epochs} epochs",
+            )
+        self._unfinished[request.trial] = _Unfinished(
+            request.unfinished_train_images, request.unfinished_validation_images
+        )
+        self._close(trial, request.outcome, request.reason)
+        return Acknowledgement()
+
+    def heartbeat(self, request: HeartbeatRequest) -> Acknowledgement:
+        """Note a sign of life and the images of the epoch in progress."""
+        self._greet(request.worker, request.incarnation)
+        if request.trial is not None:
+            trial = self._own_trial(request.trial, request.worker, request.incarnation)
+            if trial.is_open:
+                self._unfinished[request.trial] = _Unfinished(request.train_images, request.validation_images)
+        return Acknowledgement(stop=self.is_over)
+
+    def propose(self, request: ProposeRequest) -> ProposeReply:
+        """Put an architecture found by a worker into the pool."""
+        self._greet(request.worker, request.incarnation)
+        admission = self._search.propose(request.architecture, request.lineage)
+        return ProposeReply(accepted=admission.accepted, reason=admission.reason)
+
+    def history_since(self, since: int) -> HistoryReply:
+        """Closed trials with an error, in the order of their end."""
+        entries = tuple(
+            HistoryEntry(trial=trial.number, architecture=trial.claimed.spec.architecture, error=trial.error)
+            for trial in self._finished[since:]
+            if trial.error is not None
+        )
+        return HistoryReply(entries=entries, next_since=max(since, len(self._finished)))
+
+    # What the master's loop calls ---------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended; nothing is recorded after it."""
+        return self.history.ended is not None
+
+    @property
+    def is_time_up(self) -> bool:
+        """Whether the measured time is used up."""
+        left_s = self.time_left_s
+        return left_s is not None and left_s <= 0
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """The measured time that is given."""
+        return self._config.limits.measured_time_s
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Measured time left; None without a limit; the whole of it before the first trial."""
+        limit_s, start_s = self.time_limit_s, self.history.start_s
+        if limit_s is None:
+            return None
+        return limit_s if start_s is None else start_s + limit_s - self._now_s()
+
+    @property
+    def is_trial_limit_reached(self) -> bool:
+        """Whether no further trial may be claimed."""
+        limit = self._config.limits.trials
+        return limit is not None and len(self.history.trials) >= limit
+
+    @property
+    def due_end(self) -> EndReason | None:
+        """Why the run must end now, if it must."""
+        if self.is_time_up:
+            return EndReason.TIME_LIMIT
+        if self.is_trial_limit_reached and not self.history.open_trials:
+            return EndReason.TRIAL_LIMIT
+        return None
+
+    def open_barrier_if_due(self) -> None:
+        """Let trials be claimed once enough workers joined, or after the timeout with at least one."""
+        if self.history.barrier is not None or self.is_over:
+            return
+        wanted = self._config.start.min_workers or self._config.num_workers
+        present = sum(worker.lost_s is None for worker in self.history.workers.values())
+        timed_out = self._now_s() - self._opened_s >= self._config.start.timeout_s
+        if present >= wanted or (timed_out and present):
+            self._record(
+                StartBarrierOpened(workers=present, wanted_workers=wanted, timed_out=present < wanted)
+            )
+
+    @property
+    def is_barrier_overdue(self) -> bool:
+        """Whether the start timed out without a single worker."""
+        return (
+            self.history.barrier is None
+            and self._now_s() - self._opened_s >= self._config.start.timeout_s
+            and all(worker.lost_s is not None for worker in self.history.workers.values())
+        )
+
+    def is_dismissed(self, worker: str) -> bool:
+        """Whether the worker was told that there is nothing more to claim, and may end."""
+        return worker in self._dismissed
+
+    def expire_leases(self) -> None:
+        """Give up workers that were silent for longer than a lease."""
+        deadline_s = self._now_s() - self._config.control.lease_s
+        for worker, seen_s in self._last_seen_s.items():
+            if seen_s < deadline_s and worker not in self._dismissed:
+                self.lose(worker, f"no sign of life for {self._config.control.lease_s:g} s")
+
+    def lose(self, worker: str, reason: str) -> None:
+        """Give a worker up: its trials are closed at their last finished epoch."""
+        known = self.history.workers.get(worker)
+        if self.is_over or known is None or known.lost_s is not None:
+            return
+        self._close_leases(worker, Outcome.LOST, reason)
+        self._record(WorkerLost(worker=worker, incarnation=known.joined.incarnation, reason=reason))
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End the run: cut off what is unfinished, seal the journal. A second call changes nothing."""
+        if self.is_over:
+            return
+        for trial in list(self.history.open_trials.values()):
+            self._close(trial, Outcome.INTERRUPTED, "the run ended")
+        self._record(RunEnded(reason=reason, detail=detail))
+
+    # ----------------------------------------------------------------------------------------------------
+
+    def _greet(self, worker: str, incarnation: str) -> None:
+        known = self.history.workers.get(worker)
+        if known is None or known.joined.incarnation != incarnation:
+            raise ProtocolError(409, f"worker {worker!r} has not joined in this incarnation", must_join=True)
+        if known.lost_s is not None and not self.is_over:
+            raise ProtocolError(409, f"worker {worker!r} was given up: join again", must_join=True)
+        self._last_seen_s[worker] = self._now_s()
+
+    def _own_trial(self, number: int, worker: str, incarnation: str) -> TrialHistory:
+        trial = self.history.trials.get(number)
+        owner = (trial.claimed.worker, trial.claimed.incarnation) if trial else None
+        if trial is None or owner != (worker, incarnation):
+            raise ProtocolError(409, f"trial {number} is not leased to worker {worker!r}")
+        return trial
+
+    def _leases(self, worker: str) -> list[TrialHistory]:
+        return [trial for trial in self.history.open_trials.values() if trial.claimed.worker == worker]
+
+    def _lease(self, request: ClaimRequest) -> TrialSpec:
+        number = len(self.history.trials) + 1
+        round_number = self.history.workers[request.worker].num_claimed + 1
+        candidate = self._search.ask(number)
+        counts = count(candidate.architecture)
+        spec = TrialSpec(
+            trial=number,
+            round=round_number,
+            epochs=self._config.epochs.epochs(round_number),
+            architecture=candidate.architecture.to_document(),
+            hyper_parameters=candidate.hyper_parameters,
+            seed=self._config.seed + number,
+        )
+        self._record(
+            TrialClaimed(
+                worker=request.worker,
+                incarnation=request.incarnation,
+                request=request.request,
+                spec=spec,
+                architecture_hash=candidate.architecture.content_hash,
+                lineage=candidate.lineage,
+                parameters=counts.parameters,
+                train_ops=counts.aiperf_ops.train,
+                evaluation_ops=counts.aiperf_ops.forward,
+            )
+        )
+        return spec
+
+    def _check_epoch(self, trial: TrialHistory, request: EpochRequest) -> None:
+        result, due = request.result, len(trial.epochs) + 1
+        if result.epoch != due or due > trial.claimed.spec.epochs:
+            raise ProtocolError(
+                409, f"epoch {result.epoch} arrived where {due} of {trial.claimed.spec.epochs} is due"
+            )
+        if result.validation_correct > result.validation_images:
+            raise ProtocolError(
+                422, f"{result.validation_correct} of {result.validation_images} images correct"
+            )
+        dataset = self._resolved.description.dataset
+        if result.train_images > dataset.train_images:
+            raise ProtocolError(
+                422, f"{result.train_images} train images in an epoch of {dataset.train_images}"
+            )
+        if result.validation_images > dataset.validation_images:
+            raise ProtocolError(
+                422, f"{result.validation_images} validation images of {dataset.validation_images}"
+            )
+        num_ranks = len(self.history.workers[request.worker].joined.devices)
+        if len(result.ranks) != num_ranks:
+            raise ProtocolError(422, f"times of {len(result.ranks)} ranks from a gang of {num_ranks}")
+
+    def _close_leases(self, worker: str, outcome: Outcome, reason: str) -> None:
+        for trial in self._leases(worker):
+            self._close(trial, outcome, reason)
+
+    def _close(self, trial: TrialHistory, outcome: Outcome, reason: str) -> None:
+        unfinished = self._unfinished.pop(trial.number, _Unfinished())
+        self._record(
+            TrialClosed(
+                trial=trial.number,
+                outcome=outcome,
+                reason=reason,
+                unfinished_train_images=unfinished.train_images,
+                unfinished_validation_images=unfinished.validation_images,
+            )
+        )
+        self._finished.append(trial)
+        self._search.tell(trial.number, trial.error)
+
+    def _restore_search(self) -> None:
+        for trial in self.history.trials.values():
+            spec = trial.claimed.spec
+            self._search.restore(trial.number, spec.architecture.to_architecture(), spec.hyper_parameters)
+        closed = [t for t in self.history.trials.values() if t.closed_s is not None]
+        for trial in sorted(closed, key=lambda t: t.closed_s or 0.0):
+            self._finished.append(trial)
+            self._search.tell(trial.number, trial.error)

@@ -1,0 +1,101 @@
+"""Every path of a run folder, and the lock that keeps a second master out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aibench.errors import RunFolderError
+
+
+@dataclass(frozen=True, slots=True)
+class RunLayout:
+    """Names inside one run folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "config.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """The truth."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def control(self) -> Path:
+        """Address and token of the running master; mode 0600."""
+        return self.root / "control.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running master."""
+        return self.root / "master.lock"
+
+    @property
+    def report_json(self) -> Path:
+        """The report for programs."""
+        return self.root / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        """The report for people."""
+        return self.root / "report.html"
+
+    def worker_dir(self, worker: str) -> Path:
+        """Output of one worker."""
+        return self.root / "workers" / worker
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunFolderError: It exists and is not empty, or cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            occupied = any(self.root.iterdir())
+        except OSError as error:
+            raise RunFolderError(f"{self.root}: cannot be made a run folder ({error.strerror})") from error
+        if occupied:
+            raise RunFolderError(f"{self.root}: is not empty; expected a new or empty folder")
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise RunFolderError(f"{self.root}: cannot be written")
+
+    def require_run(self) -> None:
+        """Check that a run was started here.
+
+        Raises:
+            RunFolderError: There is no journal.
+        """
+        if not self.journal.is_file():
+            raise RunFolderError(f"{self.root}: is no run folder (it has no {self.journal.name})")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one master; the lock ends with the process, however it ends.
+
+        Raises:
+            RunFolderError: Another master holds it.
+        """
+        with self.lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunFolderError(f"{self.root}: another master is running on this folder") from error
+            yield
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+        handle.write(data)
+    draft.replace(path)

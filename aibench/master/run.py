@@ -1,0 +1,313 @@
+"""The one loop: place workers, watch them, end the run, leave a scored and sealed folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import msgspec
+import yaml
+
+from aibench import __version__
+from aibench.api.events import EndReason, Event, RunResumed, RunStarted
+from aibench.api.launcher import Launcher, WorkerSpec, WorkerState
+from aibench.api.protocol import ControlAddress
+from aibench.config import ResolvedRun, RunConfig, resolve
+from aibench.config.validate import to_section
+from aibench.counting import RULES_VERSION
+from aibench.errors import ConfigError, JournalError, LauncherError, RunFolderError
+from aibench.journal import Journal, JournalWriter, read_journal
+from aibench.master.clock import RunClock, read_anchor
+from aibench.master.control import ControlServer, bind, build_app
+from aibench.master.coordinator import Coordinator
+from aibench.master.layout import RunLayout, write_private
+from aibench.score.history import RunHistory
+from aibench.score.html import render_html
+from aibench.score.report import Report, build_report
+from aibench.search.search import Search
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.2
+LAUNCHER_POLL_S = 1.0
+MAX_FRUITLESS_RESTARTS = 3
+"""Restarts of one worker without a finished epoch in between, after which it is left dead."""
+
+ProgressCallback = Callable[[Coordinator], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOutcome:
+    """What is left of a run.
+
+    Attributes:
+        signal_number: The signal that ended it, if one did.
+    """
+
+    report: Report
+    signal_number: int | None
+
+
+def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) -> RunOutcome:
+    """Run a benchmark in a new folder.
+
+    Raises:
+        RunFolderError: The folder is not empty or cannot be written.
+        LauncherError: The workers cannot be placed; nothing was written.
+    """
+    layout = RunLayout(root.absolute())
+    resolved.launcher.check(worker_specs(resolved, layout))
+    layout.create()
+    with layout.locked():
+        text = yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True)
+        layout.config.write_text(text, encoding="utf-8")
+        anchor = read_anchor()
+        started = RunStarted(
+            run=layout.root.name,
+            aibench_version=__version__,
+            rules_version=RULES_VERSION,
+            division=resolved.config.division,
+            search_enabled=resolved.config.search.is_enabled,
+            seed=resolved.config.seed,
+            anchor=anchor,
+            workload=resolved.description,
+            config=resolved.document,
+        )
+        master = _Master(resolved, layout, RunClock(anchor), RunHistory(), on_progress)
+        return asyncio.run(master.run(started))
+
+
+def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) -> RunOutcome:
+    """Go on with a run whose master ended without sealing it.
+
+    A half-written last line, as a crash leaves it, is cut off; any other damage is refused.
+
+    Args:
+        resolved: From `resolve_for_resume`.
+
+    Raises:
+        RunFolderError: No run, another master on it, or a wall clock that went back.
+        JournalError: The journal is damaged, or the run ended already.
+    """
+    layout = RunLayout(root.absolute())
+    layout.require_run()
+    with layout.locked():
+        journal = read_journal(layout.journal)
+        history = _resumable(journal)
+        assert history.last is not None
+        clock = RunClock(history.header.anchor, last_s=history.last.t_s)
+        if journal.damage:
+            with layout.journal.open("r+b") as file:
+                file.truncate(journal.intact_bytes)
+        master = _Master(resolved, layout, clock, history, on_progress)
+        return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
+
+
+def resolve_for_resume(root: Path) -> ResolvedRun:
+    """The configuration of an interrupted run, from its journal's first record.
+
+    Raises:
+        RunFolderError: No run here.
+        JournalError: The first record is damaged.
+        ConfigError: This installation cannot run that configuration.
+    """
+    layout = RunLayout(root.absolute())
+    layout.require_run()
+    history = _resumable(read_journal(layout.journal))
+    return resolve(to_section(history.header.config, RunConfig))
+
+
+def _resumable(journal: Journal) -> RunHistory:
+    if journal.damage and not journal.is_cut_off:
+        raise journal.damage
+    if not journal.records:
+        raise JournalError("the journal is empty", line=1, recoverable=0)
+    history = RunHistory.of(journal.records)
+    if history.ended:
+        raise JournalError(
+            f"the run ended already ({history.ended.reason})",
+            line=len(journal.records),
+            recoverable=len(journal.records),
+        )
+    return history
+
+
+def worker_specs(resolved: ResolvedRun, layout: RunLayout) -> list[WorkerSpec]:
+    """The workers of a configuration: w0, w1, …"""
+    groups = [group for group in resolved.config.workers for _ in range(group.count)]
+    return [
+        WorkerSpec(
+            worker=f"w{number}",
+            num_ranks=group.ranks,
+            device=group.device,
+            oversubscribe=group.oversubscribe,
+            control_file=layout.control,
+            log_dir=layout.worker_dir(f"w{number}"),
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+@dataclass(slots=True)
+class _Placement:
+    """One worker's place: how often it was restarted since its last finished epoch."""
+
+    spec: WorkerSpec
+    fruitless_restarts: int = 0
+    epochs_at_restart: int = 0
+    is_given_up: bool = False
+
+
+@dataclass
+class _Master:
+    resolved: ResolvedRun
+    layout: RunLayout
+    clock: RunClock
+    history: RunHistory
+    on_progress: ProgressCallback
+    signal_number: int | None = None
+    placements: dict[str, _Placement] = field(default_factory=dict)
+
+    async def run(self, first: Event) -> RunOutcome:
+        """Record ``first``, go on until the run ends, and write the reports."""
+        self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
+        try:
+            self._record(first)
+            await self.journal.durable()
+            self._catch_signals()
+            async with self._service() as coordinator, self._workers():
+                await self._watch(coordinator)
+                await self.journal.durable()
+        finally:
+            self.journal.close()
+        self.layout.control.unlink(missing_ok=True)
+        return RunOutcome(report=write_reports(self.layout, self.history), signal_number=self.signal_number)
+
+    def _record(self, event: Event) -> None:
+        self.history.apply(self.journal.append(event))
+
+    @contextlib.asynccontextmanager
+    async def _service(self) -> AsyncIterator[Coordinator]:
+        config = self.resolved.config
+        search = Search(
+            config.search,
+            self.resolved.initial,
+            space=self.resolved.space,
+            specialise=self.resolved.workload.specialise,
+            seed=config.seed,
+        )
+        coordinator = Coordinator(self.resolved, self.history, search, self._record, self.clock.now_s)
+        listener = self._listen()
+        host, port = listener.getsockname()[:2]
+        token = secrets.token_urlsafe(32)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
+        server = ControlServer(build_app(coordinator, self.journal, token))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield coordinator
+        finally:
+            server.should_exit = True
+            await serving
+
+    def _listen(self) -> socket.socket:
+        """Listen where the configuration says; a resumed run first tries where its workers still look."""
+        control = self.resolved.config.control
+        if control.port == 0 and self.layout.control.exists():
+            before = msgspec.json.decode(self.layout.control.read_bytes(), type=ControlAddress)
+            with contextlib.suppress(ConfigError):
+                return bind(control.host, httpx.URL(before.url).port or 0)
+        return bind(control.host, control.port)
+
+    @contextlib.asynccontextmanager
+    async def _workers(self) -> AsyncIterator[None]:
+        launcher = self.resolved.launcher
+        specs = worker_specs(self.resolved, self.layout)
+        self.placements = {spec.worker: _Placement(spec) for spec in specs}
+        try:
+            for spec in specs:
+                await asyncio.to_thread(launcher.start, spec)
+            yield
+        finally:
+            await asyncio.to_thread(launcher.stop, list(self.placements))
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._note_signal, number)
+
+    def _note_signal(self, number: int) -> None:
+        self.signal_number = self.signal_number or number
+
+    async def _watch(self, coordinator: Coordinator) -> None:
+        polled = time.monotonic()
+        while not coordinator.is_over:
+            await asyncio.sleep(TICK_S)
+            coordinator.open_barrier_if_due()
+            coordinator.expire_leases()
+            if time.monotonic() - polled >= LAUNCHER_POLL_S:
+                await self._replace_dead_workers(coordinator)
+                polled = time.monotonic()
+            self._end_if_due(coordinator)
+            await self.journal.durable()
+            self.on_progress(coordinator)
+
+    def _end_if_due(self, coordinator: Coordinator) -> None:
+        if self.signal_number is not None:
+            coordinator.end(EndReason.SIGNAL, signal.Signals(self.signal_number).name)
+        elif reason := coordinator.due_end:
+            coordinator.end(reason)
+        elif coordinator.is_barrier_overdue or all(p.is_given_up for p in self.placements.values()):
+            coordinator.end(EndReason.NO_WORKERS, f"no worker is left; see {self.layout.worker_dir('*')}")
+
+    async def _replace_dead_workers(self, coordinator: Coordinator) -> None:
+        launcher: Launcher = self.resolved.launcher
+        for worker, status in (await asyncio.to_thread(launcher.states)).items():
+            placement = self.placements[worker]
+            if not status.state.is_terminal or placement.is_given_up:
+                continue
+            if status.state is WorkerState.EXITED and coordinator.is_dismissed(worker):
+                continue
+            coordinator.lose(worker, f"its processes ended ({status.detail})")
+            await self._restart(placement)
+
+    async def _restart(self, placement: _Placement) -> None:
+        worker = placement.spec.worker
+        epochs = sum(len(t.epochs) for t in self.history.trials.values() if t.claimed.worker == worker)
+        if epochs > placement.epochs_at_restart:
+            placement.fruitless_restarts = 0
+        placement.epochs_at_restart = epochs
+        placement.fruitless_restarts += 1
+        if placement.fruitless_restarts > MAX_FRUITLESS_RESTARTS:
+            placement.is_given_up = True
+            logger.warning("worker %s keeps ending: given up; see %s", worker, placement.spec.log_dir)
+            return
+        logger.warning("worker %s ended: starting it again; see %s", worker, placement.spec.log_dir)
+        try:
+            await asyncio.to_thread(self.resolved.launcher.start, placement.spec)
+        except LauncherError as error:
+            logger.warning("worker %s: %s", worker, error)
+
+
+def write_reports(layout: RunLayout, history: RunHistory) -> Report:
+    """Compute the report from the history and write it for programs and for people.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    report = build_report(history)
+    try:
+        layout.report_json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+        layout.report_html.write_text(render_html(report), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{layout.root}: the reports cannot be written ({error.strerror})") from error
+    return report

@@ -1,0 +1,1 @@
+"""The score and its evidence, computed from a run's records alone."""

@@ -1,0 +1,166 @@
+"""The score: W(T) / (t_last_finished_epoch - t_start), times -ln(error).
+
+W(T) sums, over every epoch finished by T of trials that did not fail, train images · training operations +
+validation images · evaluation operations. t_start is the first trial's start. Source: the reference
+implementation of AIPerf v1.0; deviations from its known defects are tested in tests/unit/test_score.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aibench.api.events import EpochFinished, TrialClaimed
+from aibench.score.history import RunHistory, epoch_error
+
+SECONDS_PER_HOUR = 3600.0
+FIRST_SAMPLE_S = 0.2 * SECONDS_PER_HOUR
+SAMPLE_PERIOD_S = 0.1 * SECONDS_PER_HOUR
+MIN_SAMPLES = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """The score as it stood at one time.
+
+    Attributes:
+        t_s: Seconds since the first trial's start.
+        work_ops: W, an exact integer.
+        elapsed_s: From the first trial's start to the last epoch finished by then.
+        best_error: Lowest top-1 validation error by then, floored at 1 / validation images.
+        is_error_floored: The error was 0 and stands at its floor.
+    """
+
+    t_s: float
+    work_ops: int
+    elapsed_s: float
+    best_error: float
+    is_error_floored: bool
+
+    @property
+    def ops_per_s(self) -> float:
+        """Score: operations per second."""
+        return self.work_ops / self.elapsed_s
+
+    @property
+    def normalized_ops_per_s(self) -> float:
+        """Normalized score: score · -ln(error)."""
+        return self.ops_per_s * -math.log(self.best_error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """The result of a run.
+
+    Attributes:
+        final: The last sample: all finished epochs.
+        curve: Samples at 0.2 h and every 0.1 h, at least 20 over the run, the last of them ``final``.
+        best_trial: The trial with the lowest error.
+        unfinished_ops: Operations of epochs that were cut off; never part of the score.
+        failed_ops: Operations of failed trials; never part of the score.
+    """
+
+    final: Sample
+    curve: tuple[Sample, ...]
+    best_trial: int
+    num_epochs: int
+    unfinished_ops: int
+    failed_ops: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    t_s: float
+    ops: int
+    error: float
+    floor: float
+    trial: int
+
+
+def compute_score(history: RunHistory) -> Score | None:
+    """Score of a run, finished or not; None before the first finished epoch of a trial that did not fail."""
+    start_s = history.start_s
+    work = sorted(_scoring_work(history), key=lambda item: item.t_s)
+    if start_s is None or not work or work[-1].t_s <= start_s:
+        return None
+    end_s = work[-1].t_s - start_s
+    curve = _sample(work, start_s, sample_times(end_s))
+    return Score(
+        final=curve[-1],
+        curve=curve,
+        best_trial=min(work, key=lambda item: item.error).trial,
+        num_epochs=len(work),
+        unfinished_ops=_unfinished_ops(history),
+        failed_ops=_failed_ops(history),
+    )
+
+
+def sample_times(end_s: float) -> tuple[float, ...]:
+    """When the curve is sampled, in seconds since the first trial's start; the last is the end."""
+    if end_s >= FIRST_SAMPLE_S + MIN_SAMPLES * SAMPLE_PERIOD_S:
+        first_s, period_s = FIRST_SAMPLE_S, SAMPLE_PERIOD_S
+    else:
+        first_s = period_s = end_s / MIN_SAMPLES
+    count = math.ceil((end_s - first_s) / period_s - 1e-9)
+    return (*(first_s + i * period_s for i in range(count)), end_s)
+
+
+def epoch_ops(trial: TrialClaimed, epoch: EpochFinished) -> int:
+    """Operations of one finished epoch: images really processed times operations per image."""
+    result = epoch.result
+    return result.train_images * trial.train_ops + result.validation_images * trial.evaluation_ops
+
+
+def _scoring_work(history: RunHistory) -> Iterable[_Work]:
+    for trial in history.trials.values():
+        if not trial.scores:
+            continue
+        for timed in trial.epochs:
+            yield _Work(
+                t_s=timed.t_s,
+                ops=epoch_ops(trial.claimed, timed.finished),
+                error=epoch_error(timed.finished),
+                floor=1 / timed.finished.result.validation_images,
+                trial=trial.number,
+            )
+
+
+def _sample(work: Sequence[_Work], start_s: float, times: Sequence[float]) -> tuple[Sample, ...]:
+    samples: list[Sample] = []
+    total, best, done = 0, work[0], 0
+    for t_s in times:
+        until_s = work[-1].t_s if t_s is times[-1] else start_s + t_s
+        while done < len(work) and work[done].t_s <= until_s:
+            total += work[done].ops
+            best = min(best, work[done], key=lambda item: item.error)
+            done += 1
+        if done and work[done - 1].t_s > start_s:
+            samples.append(
+                Sample(
+                    t_s=t_s,
+                    work_ops=total,
+                    elapsed_s=work[done - 1].t_s - start_s,
+                    best_error=max(best.error, best.floor),
+                    is_error_floored=best.error < best.floor,
+                )
+            )
+    return tuple(samples)
+
+
+def _unfinished_ops(history: RunHistory) -> int:
+    return sum(
+        trial.closed.unfinished_train_images * trial.claimed.train_ops
+        + trial.closed.unfinished_validation_images * trial.claimed.evaluation_ops
+        for trial in history.trials.values()
+        if trial.closed is not None
+    )
+
+
+def _failed_ops(history: RunHistory) -> int:
+    return sum(
+        epoch_ops(trial.claimed, timed.finished)
+        for trial in history.trials.values()
+        if not trial.scores
+        for timed in trial.epochs
+    )

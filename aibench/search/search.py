@@ -1,0 +1,154 @@
+"""The search as the master uses it: networks, hyper-parameters and the workers' proposals in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from aibench.api.events import Lineage
+from aibench.api.space import Domain
+from aibench.api.workload import HyperParameters
+from aibench.architecture import Architecture
+from aibench.architecture.graph import ArchitectureDocument
+from aibench.counting import count
+from aibench.errors import ArchitectureError
+from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
+from aibench.search.config import SearchConfig
+from aibench.search.fixed import FixedArchitecture
+from aibench.search.hyperparameters import HyperParameterSearch
+from aibench.search.pool import Admission, ProposalPool
+from aibench.search.random_search import RandomArchitectureSearch
+
+MAX_POOL_SIZE = 256
+
+Specialise = Callable[[Architecture, HyperParameters], Architecture]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """What a trial trains. ``architecture`` is final: hyper-parameters that change it are applied."""
+
+    architecture: Architecture
+    lineage: Lineage
+    hyper_parameters: HyperParameters
+
+
+class Search:
+    """Asked once per trial, told once per trial; pure, and rebuilt by `restore` and `tell` on resume.
+
+    It answers the same to the same calls in the same order. Proposals that waited are lost with the master.
+
+    Args:
+        config: The ``search`` section.
+        initial: The workload's initial network.
+        space: Domain of each hyper-parameter, overrides applied.
+        specialise: Applies the hyper-parameters that change a network.
+        seed: Seed of all draws.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        initial: Architecture,
+        *,
+        space: Mapping[str, Domain],
+        specialise: Specialise,
+        seed: int,
+    ) -> None:
+        self._is_enabled = config.is_enabled
+        self._initial = initial
+        self._specialise = specialise
+        self._max_train_ops = config.max_ops_ratio * count(initial).aiperf_ops.train
+        self._architectures = self._architecture_search(config, seed)
+        self._hyper_parameters = HyperParameterSearch(space, sampler=config.hyper_parameters, seed=seed)
+        self._pool = ProposalPool(max_size=MAX_POOL_SIZE)
+        self._running: dict[int, Architecture] = {}
+
+    @property
+    def num_waiting_proposals(self) -> int:
+        """Workers' proposals that wait in the pool."""
+        return len(self._pool)
+
+    def ask(self, trial: int) -> Candidate:
+        """The candidate for a new trial: a worker's proposal if one waits, else the search's own.
+
+        Raises:
+            ValueError: The trial is running already.
+        """
+        hyper_parameters = self._hyper_parameters.ask(trial)
+        proposal = self._specialised(self._pool.take() or self._architectures.ask(), hyper_parameters)
+        self._claim(trial, proposal.architecture)
+        return Candidate(
+            architecture=proposal.architecture,
+            lineage=proposal.lineage,
+            hyper_parameters=hyper_parameters,
+        )
+
+    def restore(self, trial: int, architecture: Architecture, hyper_parameters: HyperParameters) -> None:
+        """Take over a trial of the journal, as it was claimed.
+
+        Raises:
+            ConfigError: The hyper-parameters are not of this space.
+            ValueError: The trial is running already.
+        """
+        self._hyper_parameters.restore(trial, hyper_parameters)
+        self._claim(trial, architecture)
+
+    def tell(self, trial: int, error: float | None) -> None:
+        """A trial ended with this best validation error, or without one.
+
+        Raises:
+            ValueError: The trial is not running, or the error is not in 0..1.
+        """
+        check_error(error)
+        self._hyper_parameters.tell(trial, None if error is None else 1.0 - error)
+        self._architectures.tell(self._running.pop(trial), error)
+
+    def propose(self, document: ArchitectureDocument, lineage: Lineage) -> Admission:
+        """Take a worker's proposal into the pool, or say why not; nothing in it can raise."""
+        if not self._is_enabled:
+            return Admission(accepted=False, reason="this run searches no architectures")
+        try:
+            architecture = document.to_architecture()
+            self._check_proposal(architecture)
+        except (ArchitectureError, ValueError) as error:  # Python prints no integer over 4,300 digits
+            return Admission(accepted=False, reason=str(error))
+        lineage = msgspec.structs.replace(lineage, origin="worker")
+        return self._pool.add(Proposal(architecture=architecture, lineage=lineage))
+
+    def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
+        if not config.is_enabled:
+            return FixedArchitecture(self._initial)
+        return RandomArchitectureSearch(
+            self._initial, max_morphs=config.max_morphs, max_train_ops=self._max_train_ops, seed=seed
+        )
+
+    def _specialised(self, proposal: Proposal, hyper_parameters: HyperParameters) -> Proposal:
+        try:
+            architecture = self._specialise(proposal.architecture, hyper_parameters)
+        except ArchitectureError:
+            # Only the workload knows which kernels fit; its own initial network takes all of its space.
+            proposal = initial_proposal(self._initial)
+            architecture = self._specialise(proposal.architecture, hyper_parameters)
+        return Proposal(architecture=architecture, lineage=proposal.lineage)
+
+    def _claim(self, trial: int, architecture: Architecture) -> None:
+        self._running[trial] = architecture
+        self._architectures.claimed(architecture)
+        self._pool.claimed(architecture.content_hash)
+
+    def _check_proposal(self, architecture: Architecture) -> None:
+        for side in ("input_shape", "output_shape"):
+            found, expected = getattr(architecture, side), getattr(self._initial, side)
+            if found != expected:
+                raise ArchitectureError(f"{side.replace('_', ' ')} {found}: expected {expected}")
+        counts = count(architecture)
+        if counts.parameters == 0:
+            raise ArchitectureError("0 parameters: expected a network that can be trained")
+        if counts.aiperf_ops.train > self._max_train_ops:
+            raise ArchitectureError(
+                f"{counts.aiperf_ops.train} training operations per image: expected at most "
+                f"{self._max_train_ops:.0f} (search.max_ops_ratio)"
+            )

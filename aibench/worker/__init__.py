@@ -1,0 +1,1 @@
+"""A worker: a gang of ranks that trains one trial after another until it is told to stop."""

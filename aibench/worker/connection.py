@@ -1,0 +1,99 @@
+"""One side of the control protocol: typed calls over HTTP, retried while the master is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+import tenacity
+
+from aibench.api.protocol import ControlAddress, Refusal
+from aibench.errors import AibenchError, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+Reply = TypeVar("Reply", bound=msgspec.Struct)
+
+REQUEST_TIMEOUT_S = 30.0
+MAX_RETRY_PAUSE_S = 3.0
+
+
+class MasterAwayError(AibenchError):
+    """The master did not answer; it may come back, perhaps with another address and token."""
+
+
+class Connection:
+    """Calls to the master whose address stands in ``control_file``; used by one thread.
+
+    The file is read again after every failure: a restarted master may listen elsewhere.
+    """
+
+    def __init__(self, control_file: Path) -> None:
+        self._control_file = control_file
+        self._client: httpx.Client | None = None
+
+    def call(self, path: str, message: msgspec.Struct, reply_type: type[Reply]) -> Reply:
+        """Ask once.
+
+        Raises:
+            MasterAwayError: No answer, or an answer of 401 or 5xx.
+            ProtocolError: The master refused.
+        """
+        try:
+            response = self._open().post(path, content=msgspec.json.encode(message))
+        except (httpx.HTTPError, OSError, msgspec.MsgspecError) as error:
+            self.close()
+            raise MasterAwayError(f"{path}: {error}") from error
+        if response.status_code == httpx.codes.UNAUTHORIZED or response.is_server_error:
+            self.close()
+            raise MasterAwayError(f"{path}: HTTP {response.status_code}")
+        if response.is_error:
+            raise _refusal(response)
+        return msgspec.json.decode(response.content, type=reply_type)
+
+    def call_until(
+        self, path: str, message: msgspec.Struct, reply_type: type[Reply], *, timeout_s: float
+    ) -> Reply:
+        """Ask until the master answers.
+
+        Raises:
+            MasterAwayError: It did not within ``timeout_s``.
+            ProtocolError: It refused.
+        """
+        retrying: Callable[..., Reply] = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(MasterAwayError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=MAX_RETRY_PAUSE_S),
+            stop=tenacity.stop_after_delay(timeout_s),
+            reraise=True,
+        )
+        return retrying(self.call, path, message, reply_type)
+
+    def close(self) -> None:
+        """Drop the connection; the next call opens a new one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _open(self) -> httpx.Client:
+        if self._client is None:
+            address = msgspec.json.decode(self._control_file.read_bytes(), type=ControlAddress)
+            self._client = httpx.Client(
+                base_url=address.url,
+                headers={"Authorization": f"Bearer {address.token}", "Content-Type": "application/json"},
+                timeout=REQUEST_TIMEOUT_S,
+                # A proxy meant for the internet must not see the run's private traffic.
+                trust_env=False,
+            )
+        return self._client
+
+
+def _refusal(response: httpx.Response) -> ProtocolError:
+    try:
+        refusal = msgspec.json.decode(response.content, type=Refusal)
+    except msgspec.MsgspecError:
+        return ProtocolError(response.status_code, response.text[:200])
+    return ProtocolError(response.status_code, refusal.error, must_join=refusal.must_join)

@@ -1,0 +1,226 @@
+"""Rank 0's conversation with the master: events in order in the background, heartbeats beside them.
+
+Training never waits for the master: events queue up while it is away and are sent when it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from aibench.api.events import Outcome
+from aibench.api.protocol import (
+    Acknowledgement,
+    ClaimReply,
+    ClaimRequest,
+    EpochRequest,
+    FinishRequest,
+    HeartbeatRequest,
+    JoinReply,
+    JoinRequest,
+)
+from aibench.api.workload import EpochResult, Progress, TrialSpec
+from aibench.errors import ProtocolError
+from aibench.worker.connection import Connection, MasterAwayError, Reply
+
+logger = logging.getLogger(__name__)
+
+JOIN_TIMEOUT_S = 120.0
+MAX_REASON_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim brought: a trial or, with None, the end.
+
+    Attributes:
+        asked_at_s: When the request was sent that was answered with it, on `time.perf_counter`.
+    """
+
+    spec: TrialSpec | None
+    asked_at_s: float
+
+
+class Session:
+    """The master as rank 0 sees it.
+
+    Args:
+        joining: What to introduce the gang with; its incarnation names every later message.
+        progress: Images of the epoch in progress, read by the heartbeat.
+    """
+
+    def __init__(self, control_file: Path, joining: JoinRequest, progress: Progress) -> None:
+        self._joining = joining
+        self._progress = progress
+        self._outbox = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._connection = Connection(control_file)
+        self._heartbeat_connection = Connection(control_file)
+        self._trial: int | None = None
+        self._given_up: set[int] = set()
+        self._stop = threading.Event()
+        self._master_timeout_s = JOIN_TIMEOUT_S
+
+    def join(self) -> JoinReply:
+        """Introduce the gang and start the heartbeat.
+
+        Raises:
+            MasterAwayError: The master did not answer within two minutes.
+        """
+        reply = self._send_join()
+        self._master_timeout_s = reply.master_timeout_s
+        threading.Thread(target=self._beat, args=(reply.heartbeat_s,), daemon=True).start()
+        return reply
+
+    def claim(self) -> Future[Claim]:
+        """Ask for a trial after everything reported so far; poll until there is one or the end."""
+        return self._outbox.submit(self._claim)
+
+    def begin(self, spec: TrialSpec) -> None:
+        """Say which trial the following progress belongs to."""
+        self._progress.reset()
+        self._trial = spec.trial
+
+    def report_epoch(self, trial: int, result: EpochResult, *, search_wait_s: float) -> None:
+        """Queue a finished epoch."""
+        message = EpochRequest(
+            worker=self._joining.worker,
+            incarnation=self._joining.incarnation,
+            trial=trial,
+            result=result,
+            search_wait_s=search_wait_s,
+        )
+        self._outbox.submit(self._send_event, trial, "/v1/epoch", message)
+
+    def report_end(self, trial: int, outcome: Outcome, reason: str = "") -> Future[None]:
+        """Queue the end of a trial."""
+        unfinished = (self._progress.train_images, self._progress.validation_images)
+        self._trial = None
+        message = finish_request(self._joining, trial, outcome, reason, unfinished)
+        return self._outbox.submit(self._send_event, trial, "/v1/finish", message)
+
+    def is_wanted(self, trial: int) -> bool:
+        """Whether the master still waits for this trial."""
+        return not self._stop.is_set() and trial not in self._given_up
+
+    def close(self) -> None:
+        """Send what is queued, then hang up."""
+        self._outbox.shutdown()
+        self._connection.close()
+
+    # Outbox thread ------------------------------------------------------------------------------------
+
+    def _claim(self) -> Claim:
+        while not self._stop.is_set():
+            request = ClaimRequest(
+                worker=self._joining.worker, incarnation=self._joining.incarnation, request=uuid.uuid4().hex
+            )
+            asked_at_s = time.perf_counter()
+            reply = self._try_claim(request)
+            if reply.spec is not None:
+                return Claim(reply.spec, asked_at_s)
+            if reply.stop:
+                break
+            time.sleep(reply.retry_after_s or 0.0)
+        return Claim(None, time.perf_counter())
+
+    def _try_claim(self, request: ClaimRequest) -> ClaimReply:
+        try:
+            return self._patiently(
+                lambda: self._connection.call_until(
+                    "/v1/claim", request, ClaimReply, timeout_s=self._master_timeout_s
+                )
+            )
+        except ProtocolError as error:
+            if not error.must_join:
+                raise
+            return ClaimReply(retry_after_s=0.0, stop=self._send_join().stop)
+
+    def _send_event(self, trial: int, path: str, message: EpochRequest | FinishRequest) -> None:
+        try:
+            reply = self._patiently(
+                lambda: self._connection.call_until(
+                    path, message, Acknowledgement, timeout_s=self._master_timeout_s
+                )
+            )
+            if reply.stop:
+                self._stop.set()
+        except ProtocolError as error:
+            logger.warning("trial %d is given up: %s", trial, error)
+            self._given_up.add(trial)
+            if error.must_join:
+                self._send_join()
+
+    def _send_join(self) -> JoinReply:
+        reply = self._connection.call_until("/v1/join", self._joining, JoinReply, timeout_s=JOIN_TIMEOUT_S)
+        if reply.stop:
+            self._stop.set()
+        return reply
+
+    def _patiently(self, call: Callable[[], Reply]) -> Reply:
+        try:
+            return call()
+        except MasterAwayError as error:
+            leave(f"the master stayed away: {error}")
+            raise
+
+    # Heartbeat thread ---------------------------------------------------------------------------------
+
+    def _beat(self, period_s: float) -> None:
+        heard = time.monotonic()
+        while not self._stop.wait(period_s):
+            try:
+                reply = self._heartbeat_connection.call("/v1/heartbeat", self._heartbeat(), Acknowledgement)
+                heard = time.monotonic()
+                if reply.stop:
+                    self._stop.set()
+            except ProtocolError as error:
+                heard = time.monotonic()
+                self._heed(error)
+            except MasterAwayError as error:
+                if time.monotonic() - heard > self._master_timeout_s:
+                    leave(f"the master stayed away: {error}")
+
+    def _heartbeat(self) -> HeartbeatRequest:
+        return HeartbeatRequest(
+            worker=self._joining.worker,
+            incarnation=self._joining.incarnation,
+            trial=self._trial,
+            train_images=self._progress.train_images,
+            validation_images=self._progress.validation_images,
+        )
+
+    def _heed(self, refusal: ProtocolError) -> None:
+        logger.warning("heartbeat refused: %s", refusal)
+        if self._trial is not None:
+            self._given_up.add(self._trial)
+        if refusal.must_join:
+            self._outbox.submit(self._send_join)
+
+
+def finish_request(
+    joining: JoinRequest, trial: int, outcome: Outcome, reason: str, unfinished: tuple[int, int] = (0, 0)
+) -> FinishRequest:
+    """The message that ends a trial; ``unfinished`` are train and validation images of a cut-off epoch."""
+    return FinishRequest(
+        worker=joining.worker,
+        incarnation=joining.incarnation,
+        trial=trial,
+        outcome=outcome,
+        reason=reason[:MAX_REASON_LENGTH],
+        unfinished_train_images=unfinished[0],
+        unfinished_validation_images=unfinished[1],
+    )
+
+
+def leave(reason: str) -> None:
+    """End the whole worker from any thread: torchrun above ends all ranks."""
+    logger.error("%s: this worker ends", reason)
+    os.kill(os.getppid(), signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""Where workers run: one launcher per file."""
