@@ -87,7 +87,11 @@ class LocalLauncher:
         )
 
     def start(self, worker: WorkerSpec) -> None:
-        """Start the worker, or adopt it if an earlier master of this run left it alive."""
+        """Start the worker, or adopt it if an earlier master of this run left it alive.
+
+        Raises:
+            LauncherError: It cannot be started, or the note of an earlier start cannot be read.
+        """
         survivor = self._survivor(worker)
         if survivor is not None:
             self._placed[worker.worker] = _Placed(survivor, None)
@@ -106,10 +110,8 @@ class LocalLauncher:
                 )
         except OSError as error:
             raise LauncherError(f"worker {worker.worker} could not be started: {error}") from error
-        process = psutil.Process(child.pid)
-        footprint = _Footprint(child.pid, process.create_time())
-        _footprint_file(worker).write_bytes(msgspec.json.encode(footprint))
-        self._placed[worker.worker] = _Placed(process, child)
+        self._placed[worker.worker] = _Placed(psutil.Process(child.pid), child)
+        _leave_footprint(worker, self._placed[worker.worker].process)
 
     def states(self) -> Mapping[str, WorkerStatus]:
         """State of every worker, from the process table."""
@@ -124,21 +126,28 @@ class LocalLauncher:
                 processes += _family(placed.process)
         for process in processes:
             _signal(process, psutil.Process.terminate)
-        _, alive = psutil.wait_procs(processes, timeout=STOP_GRACE_S)
-        for process in alive:
+        _, stubborn = psutil.wait_procs(processes, timeout=STOP_GRACE_S)
+        processes = [member for process in stubborn for member in _family(process)]
+        for process in processes:
             _signal(process, psutil.Process.kill)
-        psutil.wait_procs(alive, timeout=STOP_GRACE_S)
+        psutil.wait_procs(processes, timeout=STOP_GRACE_S)
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
-        if worker.worker in self._placed or not _footprint_file(worker).exists():
+        path = _footprint_file(worker)
+        if worker.worker in self._placed or not path.exists():
             return None
-        footprint = msgspec.json.decode(_footprint_file(worker).read_bytes(), type=_Footprint)
+        try:
+            footprint = msgspec.json.decode(path.read_bytes(), type=_Footprint)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise LauncherError(
+                f"worker {worker.worker}: {path} cannot be read ({error}); end that worker, then delete it"
+            ) from error
         try:
             process = psutil.Process(footprint.pid)
             is_same = abs(process.create_time() - footprint.create_time_s) < CREATE_TIME_TOLERANCE_S
         except psutil.NoSuchProcess:
             return None
-        return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if is_same and _is_alive(process) else None
 
 
 def _probe_accelerators() -> list[str]:
@@ -168,6 +177,16 @@ def _footprint_file(worker: WorkerSpec) -> Path:
     return worker.log_dir / "process.json"
 
 
+def _leave_footprint(worker: WorkerSpec, process: psutil.Process) -> None:
+    path = _footprint_file(worker)
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.write_bytes(msgspec.json.encode(_Footprint(process.pid, process.create_time())))
+        draft.replace(path)
+    except OSError as error:
+        raise LauncherError(f"worker {worker.worker}: {path} cannot be written ({error})") from error
+
+
 def _status(placed: _Placed) -> WorkerStatus:
     if placed.child is not None:
         code = placed.child.poll()
@@ -175,9 +194,16 @@ def _status(placed: _Placed) -> WorkerStatus:
             return WorkerStatus(state=WorkerState.RUNNING)
         state = WorkerState.EXITED if code == 0 else WorkerState.FAILED
         return WorkerStatus(state=state, detail=f"exit status {code}")
-    if placed.process.is_running() and placed.process.status() != psutil.STATUS_ZOMBIE:
+    if _is_alive(placed.process):
         return WorkerStatus(state=WorkerState.RUNNING)
     return WorkerStatus(state=WorkerState.FAILED, detail="adopted process is gone")
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aibench.score.report import FindingReport, Report, ScoreReport, TrialReport
     from aibench.score.statistics import RunsSummary
 
-PLAIN_WIDTH = 100
+PLAIN_WIDTH = 120
 WIDE = 150
 MAX_TRIAL_ROWS = 30
 MARKS = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[yellow]undecided[/]"}

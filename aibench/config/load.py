@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -17,7 +18,7 @@ from aibench.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but ``1e-3`` is a number and a key given twice is an error."""
+    """YAML 1.1 as PyYAML reads it, but ``1e-3`` is a number; infinity and a key given twice are errors."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[object] = set()
@@ -30,7 +31,16 @@ class _Loader(yaml.SafeLoader):
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)
 
+    def construct_finite_float(self, node: yaml.ScalarNode) -> float:
+        value = float(self.construct_yaml_float(node))
+        if not math.isfinite(value):
+            raise yaml.MarkedYAMLError(
+                problem=f"expected a finite number, got {node.value}", problem_mark=node.start_mark
+            )
+        return value
 
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_finite_float)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -87,13 +97,15 @@ def _parse(text: str, source: str) -> Any:
         raise ConfigError("", f"{source}{where}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError("", f"{source}: not YAML ({' '.join(str(error).split())})") from error
+    except (ValueError, RecursionError) as error:  # a date without such a day, digits or depth without end
+        raise ConfigError("", f"{source}: not a usable YAML value ({error})") from error
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
-    if not separator or not path:
-        raise ConfigError("--set", f"{override!r}: expected key.path=value")
     *parents, last = path.split(".")
+    if not separator or not all([*parents, last]):
+        raise ConfigError("--set", f"{override!r}: expected key.path=value")
     container: Any = document
     for step in parents:
         container = _descend(container, step, path)
@@ -116,6 +128,6 @@ def _assign(container: Any, step: str, value: Any, path: str) -> None:
 def _index(container: Any, step: str, path: str) -> int:
     if not isinstance(container, list):
         raise ConfigError(f"--set {path}", f"{step!r} is not below a mapping or a list")
-    if not step.isdigit() or int(step) >= len(container):
+    if not step.isdecimal() or int(step) >= len(container):
         raise ConfigError(f"--set {path}", f"{step!r}: expected a number from 0 to {len(container) - 1}")
     return int(step)

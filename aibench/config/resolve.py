@@ -53,7 +53,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     typed_workload = to_section(workload_options, workload_class.options_type, path="workload")
     typed_launcher = to_section(launcher_options, launcher_class.options_type, path="launcher")
     workload = workload_class(typed_workload)
-    description = workload.describe()
+    description = _describe(workload)
     space = resolve_space(workload.search_space(), config.search.space)
     document = msgspec.to_builtins(config)
     document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
@@ -70,6 +70,13 @@ def resolve(config: RunConfig) -> ResolvedRun:
         space=space,
         document=document,
     )
+
+
+def _describe(workload: Workload) -> WorkloadDescription:
+    try:
+        return workload.describe()
+    except ConfigError as error:
+        raise ConfigError(f"workload.{error.path}" if error.path else "workload", error.problem) from error
 
 
 def _plugin_section(section: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:

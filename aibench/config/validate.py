@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,10 +13,12 @@ from aibench.errors import ConfigError
 
 Section = TypeVar("Section", bound=msgspec.Struct)
 
-_MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _STEP = re.compile(r"\.(?P<key>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
+_ANY_KEY = "..."
+"""What msgspec writes in place of a mapping's key."""
 
 
 def to_section(data: object, section: type[Section], *, path: str = "") -> Section:
@@ -36,7 +39,7 @@ def to_section(data: object, section: type[Section], *, path: str = "") -> Secti
 def _explain(error: msgspec.ValidationError, data: object, section: type, prefix: str) -> ConfigError:
     match = _MESSAGE.match(str(error))
     assert match
-    problem, steps = match["problem"], _steps(match["path"] or "")
+    problem, steps = match["problem"], _named(_steps(match["path"] or ""), data, section)
     if unknown := _UNKNOWN.search(problem):
         known = _fields_at(section, steps)
         near = difflib.get_close_matches(unknown["name"], known, n=1)
@@ -45,17 +48,76 @@ def _explain(error: msgspec.ValidationError, data: object, section: type, prefix
     if missing := _MISSING.search(problem):
         return ConfigError(_join(prefix, [*steps, missing["name"]]), "missing, it has no default")
     value = _value_at(data, steps)
-    shown = "" if isinstance(value, dict | list) else f"got {value!r}; "
-    expected = re.sub(r", got `[^`]*`$", "", problem).replace("`", "")
-    return ConfigError(_join(prefix, steps), shown + expected[:1].lower() + expected[1:])
+    if match["key"] and isinstance(value, dict):
+        wrong = next(key for key in value if not isinstance(key, str))
+        return ConfigError(_join(prefix, steps), f"got the key {wrong!r}; expected a string as key")
+    if problem.startswith("Invalid enum value"):
+        return ConfigError(_join(prefix, steps), _not_allowed(value, _allowed_at(section, steps)))
+    if problem.startswith("Expected"):
+        return ConfigError(_join(prefix, steps), f"got {_shown(value)}; {_in_words(problem)}")
+    return ConfigError(_join(prefix, steps), problem[:1].lower() + problem[1:])
+
+
+def _not_allowed(value: object, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"got {value!r}; expected one of {', '.join(allowed)}{hint}"
+
+
+def _shown(value: object) -> str:
+    if value and isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(value)
+
+
+def _in_words(problem: str) -> str:
+    expected = re.sub(r", got `[^`]*`$", "", problem)
+    words = expected.replace("`object`", "mapping").replace("`array`", "list").replace("`", "")
+    return words[:1].lower() + words[1:]
 
 
 def _steps(path: str) -> list[str]:
     return [match["key"] or match["index"] for match in _STEP.finditer(path)]
 
 
-def _join(prefix: str, steps: list[str]) -> str:
-    return ".".join([prefix, *steps] if prefix else steps)
+def _named(steps: list[str], data: Any, section: type) -> list[str]:
+    """Put the offending key in place of each ``...``: the first whose value alone is refused there."""
+    for position, step in enumerate(steps):
+        before = steps[:position]
+        mapping = _value_at(data, before)
+        if step == _ANY_KEY and isinstance(mapping, dict):
+            culprits = (
+                str(key)
+                for key, value in mapping.items()
+                if _is_refused(_with(data, before, {key: value}), section, steps)
+            )
+            steps = [*before, next(culprits, step), *steps[position + 1 :]]
+    return steps
+
+
+def _is_refused(data: object, section: type, steps: list[str]) -> bool:
+    try:
+        msgspec.convert(data, section)
+    except msgspec.ValidationError as error:
+        match = _MESSAGE.match(str(error))
+        return match is not None and len(_steps(match["path"] or "")) == len(steps)
+    return False
+
+
+def _with(data: Any, steps: list[str], value: object) -> object:
+    """A copy of ``data`` with another value at ``steps``."""
+    if not steps:
+        return value
+    if isinstance(data, dict):
+        return {**data, steps[0]: _with(data[steps[0]], steps[1:], value)}
+    changed = list(data)
+    changed[int(steps[0])] = _with(data[int(steps[0])], steps[1:], value)
+    return changed
+
+
+def _join(prefix: str, steps: Iterable[str]) -> str:
+    readable = (step if step.isprintable() else repr(step) for step in steps)
+    return ".".join([prefix, *readable] if prefix else readable)
 
 
 def _value_at(data: Any, steps: list[str]) -> object:
@@ -68,26 +130,41 @@ def _value_at(data: Any, steps: list[str]) -> object:
 
 
 def _fields_at(section: type, steps: list[str]) -> list[str]:
+    struct = _alternative(_type_at(section, steps), msgspec.inspect.StructType)
+    return [field.encode_name for field in struct.fields] if struct is not None else []
+
+
+def _allowed_at(section: type, steps: list[str]) -> list[str]:
+    node = _type_at(section, steps)
+    if literal := _alternative(node, msgspec.inspect.LiteralType):
+        return [str(value) for value in literal.values]
+    enum = _alternative(node, msgspec.inspect.EnumType)
+    return [str(member.value) for member in enum.cls] if enum else []
+
+
+def _type_at(section: type, steps: list[str]) -> Any:
     node: Any = msgspec.inspect.type_info(section)
     for step in steps:
         node = _child(node, step)
-    node = _struct_of(node)
-    return [field.encode_name for field in node.fields] if node is not None else []
+    return node
 
 
 def _child(node: Any, step: str) -> Any:
-    struct = _struct_of(node)
+    struct = _alternative(node, msgspec.inspect.StructType)
     if struct is not None:
         return next((field.type for field in struct.fields if field.encode_name == step), None)
-    for attribute in ("item_type", "value_type"):
-        if hasattr(node, attribute):
-            return getattr(node, attribute)
-    return None
+    node = _bare(node)
+    if isinstance(node, msgspec.inspect.TupleType):
+        return node.item_types[int(step)]
+    return getattr(node, "item_type", getattr(node, "value_type", None))
 
 
-def _struct_of(node: Any) -> Any:
-    if isinstance(node, msgspec.inspect.Metadata):
-        node = node.type
-    if isinstance(node, msgspec.inspect.UnionType):
-        node = next((t for t in node.types if isinstance(t, msgspec.inspect.StructType)), None)
-    return node if isinstance(node, msgspec.inspect.StructType) else None
+def _alternative(node: Any, kind: type) -> Any:
+    """The type itself or the member of a union that is of this kind."""
+    node = _bare(node)
+    members = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
+    return next((member for member in map(_bare, members) if isinstance(member, kind)), None)
+
+
+def _bare(node: Any) -> Any:
+    return node.type if isinstance(node, msgspec.inspect.Metadata) else node

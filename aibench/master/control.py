@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -54,7 +55,9 @@ def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> A
     routes.append(Route(HISTORY_ROUTE, _history_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/metrics", _metrics_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/healthz", _healthz, methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={ProtocolError: _refuse})
+    app = Starlette(
+        routes=routes, exception_handlers={ProtocolError: _refuse, HTTPException: _refuse_unknown}
+    )
     return _Authenticated(app, token)
 
 
@@ -148,6 +151,12 @@ async def _refuse(_: Request, error: Exception) -> Response:
     logger.info("refused: %s", error)
     refusal = Refusal(error=error.problem, must_join=error.must_join)
     return Response(msgspec.json.encode(refusal), error.status, media_type="application/json")
+
+
+async def _refuse_unknown(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refusal = msgspec.json.encode(Refusal(error=error.detail))
+    return Response(refusal, error.status_code, error.headers, "application/json")
 
 
 async def _read_body(request: Request) -> bytes:

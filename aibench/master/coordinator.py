@@ -258,14 +258,14 @@ class Coordinator:
         )
 
     def is_dismissed(self, worker: str) -> bool:
-        """Whether the worker was told that there is nothing more to claim, and may end."""
-        return worker in self._dismissed
+        """Whether the worker was told that there is nothing more to claim, holds no lease, and may end."""
+        return worker in self._dismissed and not self._leases(worker)
 
     def expire_leases(self) -> None:
         """Give up workers that were silent for longer than a lease."""
         deadline_s = self._now_s() - self._config.control.lease_s
         for worker, seen_s in self._last_seen_s.items():
-            if seen_s < deadline_s and worker not in self._dismissed:
+            if seen_s < deadline_s and not self.is_dismissed(worker):
                 self.lose(worker, f"no sign of life for {self._config.control.lease_s:g} s")
 
     def lose(self, worker: str, reason: str) -> None:

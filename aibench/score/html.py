@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import ParamSpec
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aibench.score import charts
+from aibench.score.plot import coordinate
 from aibench.score.report import FindingReport, Report, WorkerReport
 from aibench.score.rules import Verdict
 from aibench.score.shares import Share
@@ -55,6 +57,7 @@ def render_html(report: Report) -> str:
         share_meanings={share.value: meaning for share, meaning in SHARE_MEANINGS.items()},
         outcomes=Counter(trial.outcome for trial in report.trials),
         trials_of=Counter(trial.worker for trial in report.trials),
+        config_yaml=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
         num_devices=sum(len(worker.devices) for worker in report.workers),
     )
 
@@ -147,7 +150,7 @@ def _environment() -> Environment:
         "percent": _unbroken(percent),
         "counted": counted,
         "grouped": grouped,
-        "coordinate": charts.coordinate,
+        "coordinate": coordinate,
         "share_label": charts.share_label,
         "device_groups": device_groups,
         "utc": utc_text,

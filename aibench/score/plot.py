@@ -1,4 +1,4 @@
-"""Plot geometry: ticks, linear scales and SVG path data. Pure functions; coordinates are in SVG user units."""
+"""Plot geometry: ticks, linear scales and SVG path data. Pure functions; coordinates in SVG user units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Linear map of the values ``low`` to ``high`` (which differ) onto the coordinates ``start`` to ``end``."""
+    """Linear map of the values ``low`` to ``high``, which differ, onto coordinates ``start`` to ``end``."""
 
     low: float
     high: float
@@ -47,7 +47,7 @@ class Axis:
 
 
 def nice_step(extent: float, max_steps: int) -> float:
-    """Smallest of 1, 2, 5 times a power of ten that covers a positive extent in at most ``max_steps`` steps."""
+    """Least of 1, 2, 5 times a power of ten that covers a positive extent in at most ``max_steps`` steps."""
     least = extent / max_steps
     magnitude = 10.0 ** math.floor(math.log10(least))
     return next(factor * magnitude for factor in _NICE if factor * magnitude >= least * (1 - _ROUNDING))

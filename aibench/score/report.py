@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -146,6 +147,8 @@ class Report(_Part, frozen=True):
     trials: tuple[TrialReport, ...]
     workers: tuple[WorkerReport, ...]
     workload: WorkloadDescription
+    seed: int
+    config: dict[str, Any]
     num_records: int
     seal: str | None
 
@@ -180,6 +183,8 @@ def build_report(history: RunHistory) -> Report:
         trials=tuple(_trial_part(trial, start_s) for trial in history.trials.values()),
         workers=tuple(_worker_parts(history)),
         workload=header.workload,
+        seed=header.seed,
+        config=header.config,
         num_records=history.last.seq,
         seal=history.last.hash if history.ended else None,
     )

@@ -84,8 +84,8 @@ def compute_score(history: RunHistory) -> Score | None:
     work = sorted(_scoring_work(history), key=lambda item: item.t_s)
     if start_s is None or not work or work[-1].t_s <= start_s:
         return None
-    end_s = work[-1].t_s - start_s
-    curve = _sample(work, start_s, sample_times(end_s))
+    times = sample_times(work[0].t_s - start_s, work[-1].t_s - start_s)
+    curve = _sample(work, start_s, times)
     return Score(
         final=curve[-1],
         curve=curve,
@@ -96,14 +96,19 @@ def compute_score(history: RunHistory) -> Score | None:
     )
 
 
-def sample_times(end_s: float) -> tuple[float, ...]:
-    """When the curve is sampled, in seconds since the first trial's start; the last is the end."""
-    if end_s >= FIRST_SAMPLE_S + MIN_SAMPLES * SAMPLE_PERIOD_S:
-        first_s, period_s = FIRST_SAMPLE_S, SAMPLE_PERIOD_S
-    else:
-        first_s = period_s = end_s / MIN_SAMPLES
-    count = math.ceil((end_s - first_s) / period_s - 1e-9)
-    return (*(first_s + i * period_s for i in range(count)), end_s)
+def sample_times(first_epoch_s: float, end_s: float) -> tuple[float, ...]:
+    """When the curve is sampled, in seconds since the first trial's start; the last is the end.
+
+    At 0.2 h and every 0.1 h, from the first finished epoch on; a run too short for 20 such samples is divided
+    evenly into 20 instead.
+    """
+    count = max(0, math.ceil((end_s - FIRST_SAMPLE_S) / SAMPLE_PERIOD_S - 1e-9))
+    hourly = [FIRST_SAMPLE_S + i * SAMPLE_PERIOD_S for i in range(count)]
+    times = [t_s for t_s in hourly if t_s >= first_epoch_s]
+    if len(times) + 1 < MIN_SAMPLES and end_s > first_epoch_s:
+        period_s = (end_s - first_epoch_s) / (MIN_SAMPLES - 1)
+        times = [first_epoch_s + i * period_s for i in range(MIN_SAMPLES - 1)]
+    return (*times, end_s)
 
 
 def epoch_ops(trial: TrialClaimed, epoch: EpochFinished) -> int:
@@ -130,12 +135,11 @@ def _sample(work: Sequence[_Work], start_s: float, times: Sequence[float]) -> tu
     samples: list[Sample] = []
     total, best, done = 0, work[0], 0
     for t_s in times:
-        until_s = work[-1].t_s if t_s is times[-1] else start_s + t_s
-        while done < len(work) and work[done].t_s <= until_s:
+        while done < len(work) and work[done].t_s - start_s <= t_s:
             total += work[done].ops
             best = min(best, work[done], key=lambda item: item.error)
             done += 1
-        if done and work[done - 1].t_s > start_s:
+        if work[done - 1].t_s > start_s:
             samples.append(
                 Sample(
                     t_s=t_s,

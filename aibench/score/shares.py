@@ -38,11 +38,14 @@ class TimeShares:
 
     Attributes:
         seconds: Per share, over all ranks; they add up to the window times the ranks, plus ``overbooked_s``.
+        first_startup_s: The part of start-up that belongs to the first trial of a worker's life: imports and
+            first use of the device, paid once.
         overbooked_s: Seconds that ranks booked beyond the window: 0 but for rounding, or the journal lies.
         communication_is_separate: Whether every rank could tell communication from compute.
     """
 
     seconds: dict[Share, float]
+    first_startup_s: float
     overbooked_s: float
     communication_is_separate: bool
 
@@ -54,9 +57,10 @@ class TimeShares:
 
     @property
     def overhead(self) -> float:
-        """Share of time neither training nor validating, start-up left out."""
-        fractions = self.fractions
-        return 1.0 - sum(fractions[share] for share in USEFUL) - fractions[Share.STARTUP]
+        """Share of time neither training nor validating, after the first trial's start-up."""
+        total_s = sum(self.seconds.values()) - self.first_startup_s
+        useful_s = sum(self.seconds[share] for share in USEFUL)
+        return 1.0 - useful_s / total_s if total_s else 0.0
 
 
 def worker_shares(history: RunHistory) -> dict[str, TimeShares]:
@@ -76,6 +80,7 @@ def total_shares(parts: dict[str, TimeShares]) -> TimeShares:
     """Sum over workers."""
     return TimeShares(
         seconds={share: sum(part.seconds[share] for part in parts.values()) for share in Share},
+        first_startup_s=sum(part.first_startup_s for part in parts.values()),
         overbooked_s=sum(part.overbooked_s for part in parts.values()),
         communication_is_separate=all(part.communication_is_separate for part in parts.values()),
     )
@@ -90,6 +95,7 @@ def _shares(worker: WorkerHistory, trials: list[TrialHistory], window: tuple[flo
     seconds[Share.IDLE] = max(0.0, remainder_s)
     return TimeShares(
         seconds=seconds,
+        first_startup_s=_first_startup_s(trials),
         overbooked_s=max(0.0, -remainder_s),
         communication_is_separate=all(
             times.communication_s is not None
@@ -98,6 +104,16 @@ def _shares(worker: WorkerHistory, trials: list[TrialHistory], window: tuple[flo
             for times in timed.finished.result.ranks
         ),
     )
+
+
+def _first_startup_s(trials: list[TrialHistory]) -> float:
+    incarnations: set[str] = set()
+    total_s = 0.0
+    for trial in trials:
+        if trial.scores and trial.epochs and trial.claimed.incarnation not in incarnations:
+            incarnations.add(trial.claimed.incarnation)
+            total_s += sum(times.startup_s for times in trial.epochs[0].finished.result.ranks)
+    return total_s
 
 
 def _booked(

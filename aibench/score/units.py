@@ -8,7 +8,7 @@ _SIGNIFICANT_DIGITS = 3
 
 
 def si(value: float, unit: str = "") -> str:
-    """Three significant digits with a decimal prefix, such as ``1.23 GOPS``; integers below 1000 stay exact."""
+    """Three significant digits with a decimal prefix: ``1.23 GOPS``. Integers below 1000 stay exact."""
     if value < 0:
         return f"-{si(-value, unit)}"
     if value == 0 or (isinstance(value, int) and value < 1000):

@@ -17,7 +17,7 @@ from aibench.errors import ConfigError
 
 Sampler = Literal["tpe", "random"]
 
-# An ask of TPE costs 13 ms per 1,000 results; the study holds at most twice as many as this.
+# What an ask of TPE costs grows with the results in the study; it holds at most twice as many as this.
 NUM_LATEST_RESULTS = 1000
 
 
@@ -55,8 +55,8 @@ class HyperParameterSearch:
         # restored and asked ones are then the same, and old ones can be left behind.
         drawn = self._study.ask(fixed_distributions=self._distributions)
         self._study.tell(drawn, state=TrialState.FAIL)
-        self._start(trial, dict(drawn.params))
-        return dict(drawn.params)
+        self._start(trial, drawn.params)
+        return drawn.params
 
     def restore(self, trial: int, hyper_parameters: HyperParameters) -> None:
         """Take over a trial that an earlier master asked for; tell it as any other.

@@ -40,20 +40,26 @@ class Connection:
         """Ask once.
 
         Raises:
-            MasterAwayError: No answer, or an answer of 401 or 5xx.
+            MasterAwayError: No answer, one of 401 or 5xx, or one that is not of this protocol: the master's
+                port may have passed to another program.
             ProtocolError: The master refused.
         """
         try:
             response = self._open().post(path, content=msgspec.json.encode(message))
-        except (httpx.HTTPError, OSError, msgspec.MsgspecError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, msgspec.MsgspecError) as error:
             self.close()
             raise MasterAwayError(f"{path}: {error}") from error
         if response.status_code == httpx.codes.UNAUTHORIZED or response.is_server_error:
             self.close()
             raise MasterAwayError(f"{path}: HTTP {response.status_code}")
-        if response.is_error:
-            raise _refusal(response)
-        return msgspec.json.decode(response.content, type=reply_type)
+        try:
+            if response.is_success:
+                return msgspec.json.decode(response.content, type=reply_type)
+            refusal = msgspec.json.decode(response.content, type=Refusal)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.close()
+            raise MasterAwayError(f"{path}: HTTP {response.status_code}, not the master's words") from error
+        raise ProtocolError(response.status_code, refusal.error, must_join=refusal.must_join)
 
     def call_until(
         self, path: str, message: msgspec.Struct, reply_type: type[Reply], *, timeout_s: float
@@ -89,11 +95,3 @@ class Connection:
                 trust_env=False,
             )
         return self._client
-
-
-def _refusal(response: httpx.Response) -> ProtocolError:
-    try:
-        refusal = msgspec.json.decode(response.content, type=Refusal)
-    except msgspec.MsgspecError:
-        return ProtocolError(response.status_code, response.text[:200])
-    return ProtocolError(response.status_code, refusal.error, must_join=refusal.must_join)

@@ -111,8 +111,9 @@ class Session:
         return not self._stop.is_set() and trial not in self._given_up
 
     def close(self) -> None:
-        """Send what is queued, then hang up."""
+        """Send what is queued, then hang up; the heartbeat ends, too."""
         self._outbox.shutdown()
+        self._stop.set()
         self._connection.close()
 
     # Outbox thread ------------------------------------------------------------------------------------
@@ -157,6 +158,13 @@ class Session:
             self._given_up.add(trial)
             if error.must_join:
                 self._send_join()
+            elif isinstance(message, EpochRequest):
+                self._send_event(trial, "/v1/finish", self._failure(trial, error))
+
+    def _failure(self, trial: int, refusal: ProtocolError) -> FinishRequest:
+        """The end of a trial whose epoch was refused: left open it would hold its lease for ever."""
+        reason = f"the master refused an epoch: {refusal.problem}"
+        return finish_request(self._joining, trial, Outcome.FAILED, reason)
 
     def _send_join(self) -> JoinReply:
         reply = self._connection.call_until("/v1/join", self._joining, JoinReply, timeout_s=JOIN_TIMEOUT_S)
@@ -176,17 +184,19 @@ class Session:
     def _beat(self, period_s: float) -> None:
         heard = time.monotonic()
         while not self._stop.wait(period_s):
+            message = self._heartbeat()
             try:
-                reply = self._heartbeat_connection.call("/v1/heartbeat", self._heartbeat(), Acknowledgement)
+                reply = self._heartbeat_connection.call("/v1/heartbeat", message, Acknowledgement)
                 heard = time.monotonic()
                 if reply.stop:
                     self._stop.set()
             except ProtocolError as error:
                 heard = time.monotonic()
-                self._heed(error)
+                self._heed(error, message.trial)
             except MasterAwayError as error:
                 if time.monotonic() - heard > self._master_timeout_s:
                     leave(f"the master stayed away: {error}")
+        self._heartbeat_connection.close()
 
     def _heartbeat(self) -> HeartbeatRequest:
         return HeartbeatRequest(
@@ -197,10 +207,10 @@ class Session:
             validation_images=self._progress.validation_images,
         )
 
-    def _heed(self, refusal: ProtocolError) -> None:
+    def _heed(self, refusal: ProtocolError, trial: int | None) -> None:
         logger.warning("heartbeat refused: %s", refusal)
-        if self._trial is not None:
-            self._given_up.add(self._trial)
+        if trial is not None:
+            self._given_up.add(trial)
         if refusal.must_join:
             self._outbox.submit(self._send_join)
 

@@ -1,0 +1,114 @@
+import pytest
+
+from aibench.score.plot import (
+    Scale,
+    area_path,
+    coordinate,
+    dots_path,
+    line_path,
+    nice_step,
+    percent_axis,
+    si_axis,
+    stacked,
+    step_path,
+    ticks_covering,
+    ticks_within,
+    time_axis,
+)
+
+
+def test_scale_maps_linearly_and_may_run_downwards() -> None:
+    scale = Scale(0.0, 10.0, 200.0, 100.0)
+    assert [scale.at(value) for value in (0.0, 2.5, 10.0)] == [200.0, 175.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("extent", "max_steps", "step"),
+    [
+        (10.0, 5, 2.0),
+        (11.0, 5, 5.0),
+        (1.0, 5, 0.2),
+        (0.3, 3, 0.1),
+        (60.0, 6, 10.0),
+        (7e11, 5, 2e11),
+        (51.0, 5, 20.0),
+    ],
+)
+def test_step_is_one_two_or_five_times_a_power_of_ten(extent: float, max_steps: int, step: float) -> None:
+    assert nice_step(extent, max_steps) == pytest.approx(step, rel=1e-12)
+
+
+def test_ticks_within_end_at_or_before_the_end() -> None:
+    assert ticks_within(62.0, 6) == (0.0, 20.0, 40.0, 60.0)
+    assert ticks_within(60.0, 6) == (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
+
+
+def test_ticks_covering_reach_the_end() -> None:
+    assert ticks_covering(62.0, 5) == (0.0, 20.0, 40.0, 60.0, 80.0)
+    assert ticks_covering(60.0, 3) == (0.0, 20.0, 40.0, 60.0)
+    assert ticks_covering(0.0, 5) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("end_s", "unit", "labels"),
+    [
+        (120.0, "s", ["0", "20", "40", "60", "80", "100", "120"]),
+        (0.5, "s", ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
+        (3720.0, "min", ["0", "10", "20", "30", "40", "50", "60"]),
+        (43_200.0, "h", ["0", "2", "4", "6", "8", "10", "12"]),
+    ],
+)
+def test_time_axis_chooses_its_unit(end_s: float, unit: str, labels: list[str]) -> None:
+    axis = time_axis(end_s, 0.0, 100.0)
+    assert (axis.unit, [tick.label for tick in axis.ticks]) == (unit, labels)
+    assert axis.scale.at(end_s) == 100.0
+
+
+def test_time_axis_of_no_time_is_one_second_long() -> None:
+    assert time_axis(0.0, 0.0, 100.0).scale.high == 1.0
+
+
+def test_si_axis_labels_all_ticks_with_one_prefix() -> None:
+    axis = si_axis(1.23e12, "OPS", 200.0, 0.0)
+    assert axis.unit == "TOPS"
+    assert [tick.label for tick in axis.ticks] == ["0.0", "0.5", "1.0", "1.5"]
+    assert [tick.at for tick in axis.ticks] == pytest.approx([200.0, 400 / 3, 200 / 3, 0.0])
+
+
+def test_si_axis_of_zero_still_has_an_extent() -> None:
+    axis = si_axis(0.0, "OPS", 200.0, 0.0)
+    assert [(tick.at, tick.label) for tick in axis.ticks] == [(200.0, "0"), (0.0, "1")]
+
+
+def test_percent_axis_covers_the_largest_fraction() -> None:
+    axis = percent_axis(0.62, 200.0, 0.0)
+    assert [tick.label for tick in axis.ticks] == ["0", "20", "40", "60", "80"]
+    assert axis.scale.at(0.4) == pytest.approx(100.0)
+
+
+def test_coordinates_are_rounded_and_short() -> None:
+    assert [coordinate(value) for value in (12.0, 12.34, -0.01, 507.96)] == ["12", "12.3", "0", "508"]
+
+
+def test_paths_connect_the_points() -> None:
+    points = [(1.0, 9.0), (2.0, 5.5), (4.0, 5.0)]
+    assert line_path(points) == "M1 9L2 5.5L4 5"
+    assert area_path(points, 10.0) == "M1 9L2 5.5L4 5L4 10L1 10Z"
+    assert step_path(points) == "M1 9H2V5.5H4V5"
+
+
+def test_paths_of_no_points_are_empty() -> None:
+    assert [line_path([]), area_path([], 10.0), step_path([]), dots_path([])] == ["", "", "", ""]
+
+
+def test_dots_on_one_place_are_drawn_once() -> None:
+    assert dots_path([(1.0, 2.0), (3.0, 4.0), (1.01, 2.04)]) == "M1 2h0M3 4h0"
+
+
+def test_stacked_parts_lie_side_by_side() -> None:
+    assert stacked([0.5, 0.0, 0.25, 0.25], 1000.0) == (
+        (0.0, 500.0),
+        (500.0, 0.0),
+        (500.0, 250.0),
+        (750.0, 250.0),
+    )

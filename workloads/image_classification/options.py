@@ -1,0 +1,83 @@
+"""What the ``workload`` section of a configuration may say about image classification."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from aibench.api.workload import Count, Positive
+from aibench.architecture.resnet import IMAGENET_WIDTH, NAMES
+
+DataName = Literal["digits", "cifar10", "image_folder", "synthetic"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
+
+# Options that belong to some data sets only, with the value that an absent one gets there.
+_FOLDER_DATA = ("cifar10", "image_folder")
+_SIZED_DATA = ("image_folder", "synthetic")
+_DEFAULT_IMAGE_SIZE = 224
+_DEFAULT_SYNTHETIC = {
+    "synthetic_train_images": 1024,
+    "synthetic_validation_images": 256,
+    "synthetic_classes": 10,
+}
+
+
+class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the workload.
+
+    Attributes:
+        data: ``digits`` comes with scikit-learn, ``synthetic`` is made up; the others lie in ``data_dir``.
+        data_dir: Folder of ``cifar10`` or ``image_folder``.
+        image_size: Side of the images in pixels, for ``image_folder`` and ``synthetic``; 224 if absent.
+        initial: Network that the search starts from.
+        width: Channels of its first stage.
+        precision: Lowest arithmetic used in training; with ``bf16`` and ``fp16`` weights stay in FP32.
+        label_smoothing: Share of the target that is spread evenly over all classes.
+        momentum: Of stochastic gradient descent.
+        weight_decay: L2 penalty on all learned values.
+        loader_processes: Processes per rank that decode the files of an image folder; 0 decodes in the rank.
+        synthetic_train_images: Size of the made-up training set; 1024 if absent.
+        synthetic_validation_images: Size of the made-up validation set; 256 if absent.
+        synthetic_classes: Its classes; 10 if absent.
+
+    Raises:
+        ValueError: An option is missing for this data set or does not apply to it, or the network is unknown.
+    """
+
+    data: DataName
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    image_size: Positive | None = None
+    initial: str
+    width: Positive = IMAGENET_WIDTH
+    precision: Precision = "fp32"
+    label_smoothing: Fraction = 0.1
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, msgspec.Meta(ge=0.0)] = 1e-4
+    loader_processes: Count = 0
+    synthetic_train_images: Positive | None = None
+    synthetic_validation_images: Positive | None = None
+    synthetic_classes: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if self.initial not in NAMES:
+            raise ValueError(f"initial is {self.initial!r}, expected one of {', '.join(NAMES)}")
+        if self.data in _FOLDER_DATA and self.data_dir is None:
+            raise ValueError(f"data_dir is missing, data {self.data!r} needs the folder it lies in")
+        self._check_applies("data_dir", _FOLDER_DATA)
+        self._resolve("image_size", _DEFAULT_IMAGE_SIZE, _SIZED_DATA)
+        for name, default in _DEFAULT_SYNTHETIC.items():
+            self._resolve(name, default, ("synthetic",))
+        if self.loader_processes and self.data != "image_folder":
+            raise ValueError(f"loader_processes does not apply to data {self.data!r}, only to image_folder")
+
+    def _check_applies(self, name: str, data: tuple[str, ...]) -> None:
+        if getattr(self, name) is not None and self.data not in data:
+            raise ValueError(f"{name} does not apply to data {self.data!r}, only to {' and '.join(data)}")
+
+    def _resolve(self, name: str, default: int, data: tuple[str, ...]) -> None:
+        self._check_applies(name, data)
+        if self.data in data and getattr(self, name) is None:
+            # The journal keeps the options as they were used: what is defaulted must stand there, too.
+            msgspec.structs.force_setattr(self, name, default)
