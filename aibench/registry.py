@@ -29,7 +29,8 @@ def launcher_type(name: str) -> type[Launcher]:
     """The launcher called ``name``.
 
     Raises:
-        ConfigError: Unknown name (the known ones are listed), or a clash of plugins.
+        ConfigError: Unknown name (the known ones are listed), a clash of plugins, or one that cannot be
+            imported.
     """
     return cast(type[Launcher], _load(LAUNCHERS, name, path="launcher.name"))
 
@@ -38,7 +39,8 @@ def workload_type(name: str) -> type[Workload]:
     """The workload called ``name``.
 
     Raises:
-        ConfigError: Unknown name (the known ones are listed), or a clash of plugins.
+        ConfigError: Unknown name (the known ones are listed), a clash of plugins, or one that cannot be
+            imported.
     """
     return cast(type[Workload], _load(WORKLOADS, name, path="workload.name"))
 
@@ -64,4 +66,7 @@ def _load(group: str, name: str, *, path: str) -> Any:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ConfigError(path, f"{name!r} is unknown{hint}; known: {', '.join(sorted(targets))}")
     module, _, attribute = targets[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(path, f"{name!r} ({targets[name]}) cannot be loaded ({error})") from error

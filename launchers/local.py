@@ -119,11 +119,8 @@ class LocalLauncher:
 
     def stop(self, workers: Sequence[str]) -> None:
         """Terminate the workers and all their descendants, by pid; kill what is left after a grace time."""
-        processes: list[psutil.Process] = []
-        for name in workers:
-            placed = self._placed.pop(name, None)
-            if placed is not None:
-                processes += _family(placed.process)
+        placed = [self._placed.pop(name) for name in workers if name in self._placed]
+        processes = [member for one in placed for member in _family(one.process)]
         for process in processes:
             _signal(process, psutil.Process.terminate)
         _, stubborn = psutil.wait_procs(processes, timeout=STOP_GRACE_S)
@@ -131,6 +128,8 @@ class LocalLauncher:
         for process in processes:
             _signal(process, psutil.Process.kill)
         psutil.wait_procs(processes, timeout=STOP_GRACE_S)
+        for one in placed:
+            _status(one)
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
         path = _footprint_file(worker)

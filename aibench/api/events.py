@@ -143,7 +143,11 @@ class EpochFinished(_Event, frozen=True, tag="epoch_finished"):
 
 
 class TrialClosed(_Event, frozen=True, tag="trial_closed"):
-    """A trial's lease ended. Unfinished images are those of the epoch that was cut off; they never score."""
+    """A trial's lease ended.
+
+    Unfinished images are those of the epoch that was cut off, as last heard from the worker; they never
+    score.
+    """
 
     trial: Positive
     outcome: Outcome

@@ -31,11 +31,3 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"low {self.low:g} is above high {self.high:g}")
         elif self.log and self.low <= 0:
             raise ValueError(f"low {self.low:g} must be above 0 with log: true")
-
-    def contains(self, value: Scalar) -> bool:
-        """Whether ``value`` lies in the domain."""
-        if self.choices is not None:
-            return value in self.choices
-        assert self.low is not None
-        assert self.high is not None
-        return not isinstance(value, str) and self.low <= value <= self.high

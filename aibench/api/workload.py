@@ -19,8 +19,8 @@ from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
 
 HyperParameters = dict[str, Scalar]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class DatasetDescription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,8 +6,9 @@ signal n ended (scored and sealed all the same).
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -21,15 +22,27 @@ from aibench.errors import AibenchError
 
 
 class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
+    """Turns every mistake of the user into one line and exit status 2."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
         try:
-            return super().invoke(ctx)
-        except AibenchError as error:
-            click.echo(f"aibench: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
+            status = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.UsageError as error:
+            where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            _fail(f"{error.format_message()}{where}")
+        except (AibenchError, click.ClickException) as error:
+            _fail(str(error))
+        except click.Abort:
+            sys.exit(128 + signal.SIGINT)
+        sys.exit(status if isinstance(status, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def _fail(problem: str) -> NoReturn:
+    click.echo(f"aibench: {' '.join(problem.split())}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -34,7 +34,7 @@ def watch(resolved: ResolvedRun, *, quiet: bool) -> Iterator[Callable[[Coordinat
     if quiet:
         yield lambda _: None
     elif console.is_terminal:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
+        with Live(console=console, refresh_per_second=4) as live:
             title = escape(resolved.config.name)
             yield _every(LIVE_PERIOD_S, lambda coordinator: live.update(_panel(title, coordinator)))
     else:

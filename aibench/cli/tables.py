@@ -159,6 +159,8 @@ def _summary_rows(report: Report) -> Iterable[tuple[str, str]]:
             "measured",
             f"{duration(score.elapsed_s)}, {score.num_epochs} epochs, {si(score.work_ops)} operations",
         )
+    detail = f": {report.end_detail}" if report.end_detail else ""
+    yield "ended by", f"{(report.end_reason or 'nothing yet').replace('_', ' ')}{detail}"
     yield "stability", _stability_text(report)
     yield "trials", _trials_text(report)
     yield "workers", "; ".join(_workers_text(report)) or "none joined"

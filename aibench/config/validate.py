@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,7 +43,7 @@ def _explain(error: msgspec.ValidationError, data: object, section: type, prefix
     if unknown := _UNKNOWN.search(problem):
         known = _fields_at(section, steps)
         near = difflib.get_close_matches(unknown["name"], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
         return ConfigError(_join(prefix, [*steps, unknown["name"]]), f"unknown key ({hint})")
     if missing := _MISSING.search(problem):
         return ConfigError(_join(prefix, [*steps, missing["name"]]), "missing, it has no default")
@@ -150,21 +150,27 @@ def _type_at(section: type, steps: list[str]) -> Any:
 
 
 def _child(node: Any, step: str) -> Any:
-    struct = _alternative(node, msgspec.inspect.StructType)
-    if struct is not None:
-        return next((field.type for field in struct.fields if field.encode_name == step), None)
-    node = _bare(node)
-    if isinstance(node, msgspec.inspect.TupleType):
-        return node.item_types[int(step)]
-    return getattr(node, "item_type", getattr(node, "value_type", None))
+    for member in _members(node):
+        if isinstance(member, msgspec.inspect.StructType):
+            return next((field.type for field in member.fields if field.encode_name == step), None)
+        if isinstance(member, msgspec.inspect.TupleType):
+            return member.item_types[int(step)]
+        for attribute in ("item_type", "value_type"):
+            if hasattr(member, attribute):
+                return getattr(member, attribute)
+    return None
 
 
 def _alternative(node: Any, kind: type) -> Any:
-    """The type itself or the member of a union that is of this kind."""
-    node = _bare(node)
-    members = node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
-    return next((member for member in map(_bare, members) if isinstance(member, kind)), None)
+    return next((member for member in _members(node) if isinstance(member, kind)), None)
 
 
-def _bare(node: Any) -> Any:
-    return node.type if isinstance(node, msgspec.inspect.Metadata) else node
+def _members(node: Any) -> Iterator[Any]:
+    """The type itself or, of a union, every member, without constraints."""
+    if isinstance(node, msgspec.inspect.Metadata):
+        yield from _members(node.type)
+    elif isinstance(node, msgspec.inspect.UnionType):
+        for member in node.types:
+            yield from _members(member)
+    else:
+        yield node

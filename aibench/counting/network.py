@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aibench.architecture import OP_NAMES, Architecture, Conv, Node, Shape
@@ -46,14 +46,33 @@ class NetworkCount:
         activation_bytes: Outputs of all layers in FP32, what training keeps for the backward pass.
         aiperf_ops: Weighted operations for the score, rule set ``aiperf-v1``.
         tensor_flops: Convolutions and matrix products for efficiency; one multiply-add is 2.
-        layers: The same per layer.
     """
 
     parameters: int
     activation_bytes: int
     aiperf_ops: Operations
     tensor_flops: Operations
-    layers: tuple[LayerCount, ...]
+    _architecture: Architecture = field(repr=False)
+    _rows: tuple[LayerOperations, ...] = field(repr=False)
+
+    @property
+    def layers(self) -> tuple[LayerCount, ...]:
+        """The same per layer."""
+        nodes, shapes = self._architecture.nodes, self._architecture.shapes
+        return tuple(
+            LayerCount(
+                position=position,
+                op=OP_NAMES[type(nodes[position])],
+                output_shape=shapes[position],
+                parameters=row.parameters,
+                activation_bytes=shapes[position].elements * BYTES_PER_FP32,
+                aiperf_ops=Operations(row.aiperf_forward, row.aiperf_backward),
+                tensor_flops=Operations(
+                    row.tensor_forward, row.tensor_weight_gradient + row.tensor_input_gradient
+                ),
+            )
+            for position, row in enumerate(self._rows)
+        )
 
 
 def count(architecture: Architecture) -> NetworkCount:
@@ -62,39 +81,34 @@ def count(architecture: Architecture) -> NetworkCount:
     Raises:
         ArchitectureError: A layer has no formula; nothing is ever counted as zero by default.
     """
-    layers = tuple(_layer_counts(architecture))
+    rows = tuple(_rows(architecture))
+    total = LayerOperations(*map(sum, zip(*rows, strict=True)))
     return NetworkCount(
-        parameters=sum(layer.parameters for layer in layers),
-        activation_bytes=sum(layer.activation_bytes for layer in layers),
-        aiperf_ops=_total(layer.aiperf_ops for layer in layers),
-        tensor_flops=_total(layer.tensor_flops for layer in layers),
-        layers=layers,
+        parameters=total.parameters,
+        activation_bytes=sum(c * h * w for c, h, w in architecture.shapes) * BYTES_PER_FP32,
+        aiperf_ops=Operations(total.aiperf_forward, total.aiperf_backward),
+        tensor_flops=Operations(
+            total.tensor_forward, total.tensor_weight_gradient + total.tensor_input_gradient
+        ),
+        _architecture=architecture,
+        _rows=rows,
     )
 
 
-def _layer_counts(architecture: Architecture) -> Iterable[LayerCount]:
+def _rows(architecture: Architecture) -> Iterator[LayerOperations]:
+    """Counts of each layer; an input gradient only where a parameter lies before the layer."""
     shapes = architecture.shapes
     seen_conv = False
     learned: list[bool] = []  # whether a parameter lies in or before each node
-    for index, node in enumerate(architecture.nodes):
+    for node, out in zip(architecture.nodes, shapes, strict=True):
         inputs = tuple([shapes[i] for i in node.inputs])
-        operations = _layer_operations(node, inputs, shapes[index], is_first_conv=not seen_conv)
+        row = _layer_operations(node, inputs, out, is_first_conv=not seen_conv)
         seen_conv = seen_conv or type(node) is Conv
-        learned_before = any(map(learned.__getitem__, node.inputs))
-        learned.append(learned_before or operations.parameters > 0)
-        yield LayerCount(
-            position=index,
-            op=OP_NAMES[type(node)],
-            output_shape=shapes[index],
-            parameters=operations.parameters,
-            activation_bytes=shapes[index].elements * BYTES_PER_FP32,
-            aiperf_ops=Operations(forward=operations.aiperf_forward, backward=operations.aiperf_backward),
-            tensor_flops=Operations(
-                forward=operations.tensor_forward,
-                backward=operations.tensor_weight_gradient
-                + (operations.tensor_input_gradient if learned_before else 0),
-            ),
-        )
+        learned_before = True in [learned[i] for i in node.inputs]
+        learned.append(learned_before or row.parameters > 0)
+        if row.tensor_input_gradient and not learned_before:
+            row = row._replace(tensor_input_gradient=0)
+        yield row
 
 
 def _layer_operations(
@@ -106,8 +120,3 @@ def _layer_operations(
     if formula is None:
         raise ArchitectureError(f"no counting formula for {type(node).__name__}")
     return formula(node, inputs, out)
-
-
-def _total(parts: Iterable[Operations]) -> Operations:
-    parts = list(parts)
-    return Operations(forward=sum(p.forward for p in parts), backward=sum(p.backward for p in parts))

@@ -59,7 +59,7 @@ def open_line(line: bytes) -> Record:
     """
     try:
         record = _decoder.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"not a journal record: {error}") from error
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error

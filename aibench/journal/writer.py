@@ -67,18 +67,21 @@ class JournalWriter:
     async def _write_pending(self) -> None:
         lines, self._pending = b"".join(self._pending), []
         last_seq = self._seq
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
-        except OSError as error:
-            self._failure = RunFolderError(f"{self._path}: cannot be written ({error.strerror})")
-            raise self._failure from error
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
         self._durable_seq = last_seq
 
     def _write(self, lines: bytes) -> None:
-        view = memoryview(lines)
-        while view:
-            view = view[os.write(self._file, view) :]
-        os.fsync(self._file)
+        # Failures are noted here, in the thread: whoever waits may be cancelled before it could note one.
+        if self._failure:
+            raise self._failure
+        try:
+            view = memoryview(lines)
+            while view:
+                view = view[os.write(self._file, view) :]
+            os.fsync(self._file)
+        except OSError as error:
+            self._failure = RunFolderError(f"{self._path}: cannot be written ({error.strerror})")
+            raise self._failure from error
 
     def close(self) -> None:
         """Release the file; appended events that were never waited for are dropped."""

@@ -198,6 +198,11 @@ class Coordinator:
     # What the master's loop calls ---------------------------------------------------------------------
 
     @property
+    def num_waiting_proposals(self) -> int:
+        """Architectures found by workers that wait for a trial."""
+        return self._search.num_waiting_proposals
+
+    @property
     def is_over(self) -> bool:
         """Whether the run has ended; nothing is recorded after it."""
         return self.history.ended is not None

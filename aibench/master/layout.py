@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,18 +77,21 @@ class RunLayout:
         if not self.journal.is_file():
             raise RunFolderError(f"{self.root}: is no run folder (it has no {self.journal.name})")
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one master; the lock ends with the process, however it ends.
 
         Raises:
-            RunFolderError: Another master holds it.
+            RunFolderError: Another master holds it, or it cannot be locked.
         """
-        with self.lock.open("a") as handle:
+        with contextlib.ExitStack() as stack:
             try:
+                handle = stack.enter_context(self.lock.open("a"))
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RunFolderError(f"{self.root}: another master is running on this folder") from error
+            except OSError as error:
+                raise RunFolderError(f"{self.lock}: cannot be locked ({error.strerror})") from error
             yield
 
 

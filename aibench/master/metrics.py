@@ -36,6 +36,11 @@ class _RunCollector(Collector):
         yield trials
         alive = sum(worker.lost_s is None for worker in history.workers.values())
         yield GaugeMetricFamily("aibench_workers", "Workers that are thought alive.", value=alive)
+        yield GaugeMetricFamily(
+            "aibench_waiting_proposals",
+            "Architectures found by workers that wait for a trial.",
+            value=self._coordinator.num_waiting_proposals,
+        )
         if score := compute_score(history):
             final = score.final
             yield GaugeMetricFamily("aibench_score_ops_per_second", "Score.", value=final.ops_per_s)

@@ -66,7 +66,15 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
     """
     layout = RunLayout(root.absolute())
     resolved.launcher.check(worker_specs(resolved, layout))
-    layout.create()
+    control = resolved.config.control
+    with bind(control.host, control.port) as listener:
+        layout.create()
+        return _start(resolved, layout, listener, on_progress)
+
+
+def _start(
+    resolved: ResolvedRun, layout: RunLayout, listener: socket.socket, on_progress: ProgressCallback
+) -> RunOutcome:
     with layout.locked():
         text = yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True)
         layout.config.write_text(text, encoding="utf-8")
@@ -82,7 +90,7 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
             workload=resolved.description,
             config=resolved.document,
         )
-        master = _Master(resolved, layout, RunClock(anchor), RunHistory(), on_progress)
+        master = _Master(resolved, layout, listener, RunClock(anchor), RunHistory(), on_progress)
         return asyncio.run(master.run(started))
 
 
@@ -108,8 +116,19 @@ def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback)
         if journal.damage:
             with layout.journal.open("r+b") as file:
                 file.truncate(journal.intact_bytes)
-        master = _Master(resolved, layout, clock, history, on_progress)
-        return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
+        with _listen_again(resolved, layout) as listener:
+            master = _Master(resolved, layout, listener, clock, history, on_progress)
+            return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
+
+
+def _listen_again(resolved: ResolvedRun, layout: RunLayout) -> socket.socket:
+    """Listen where the configuration says; without a fixed port, first where the workers still look."""
+    control = resolved.config.control
+    if control.port == 0 and layout.control.exists():
+        before = msgspec.json.decode(layout.control.read_bytes(), type=ControlAddress)
+        with contextlib.suppress(ConfigError):
+            return bind(control.host, httpx.URL(before.url).port or 0)
+    return bind(control.host, control.port)
 
 
 def resolve_for_resume(root: Path) -> ResolvedRun:
@@ -171,6 +190,7 @@ class _Placement:
 class _Master:
     resolved: ResolvedRun
     layout: RunLayout
+    listener: socket.socket
     clock: RunClock
     history: RunHistory
     on_progress: ProgressCallback
@@ -206,27 +226,17 @@ class _Master:
             seed=config.seed,
         )
         coordinator = Coordinator(self.resolved, self.history, search, self._record, self.clock.now_s)
-        listener = self._listen()
-        host, port = listener.getsockname()[:2]
+        host, port = self.listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
         server = ControlServer(build_app(coordinator, self.journal, token))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=[self.listener]))
         try:
             yield coordinator
         finally:
             server.should_exit = True
             await serving
-
-    def _listen(self) -> socket.socket:
-        """Listen where the configuration says; a resumed run first tries where its workers still look."""
-        control = self.resolved.config.control
-        if control.port == 0 and self.layout.control.exists():
-            before = msgspec.json.decode(self.layout.control.read_bytes(), type=ControlAddress)
-            with contextlib.suppress(ConfigError):
-                return bind(control.host, httpx.URL(before.url).port or 0)
-        return bind(control.host, control.port)
 
     @contextlib.asynccontextmanager
     async def _workers(self) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aibench.api.events import (
     EpochFinished,
     Event,
+    Outcome,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -90,7 +91,6 @@ class RunHistory:
         self.started: RunStarted | None = None
         self.barrier: StartBarrierOpened | None = None
         self.ended: RunEnded | None = None
-        self.ended_s: float | None = None
         self.resumes: list[RunResumed] = []
         self.workers: dict[str, WorkerHistory] = {}
         self.trials: dict[int, TrialHistory] = {}
@@ -146,11 +146,11 @@ class RunHistory:
             case RunResumed():
                 self.resumes.append(event)
             case StartBarrierOpened():
-                self.barrier = event
+                self._open_barrier(event)
             case WorkerJoined():
                 self._join(t_s, event)
             case WorkerLost():
-                self._worker(event.worker).lost_s = t_s
+                self._lose(t_s, event)
             case TrialClaimed():
                 self._claim(t_s, event)
             case EpochFinished():
@@ -158,10 +158,17 @@ class RunHistory:
             case TrialClosed():
                 self._close(t_s, event)
             case RunEnded():
-                self._end(t_s, event)
+                self._end(event)
+
+    def _open_barrier(self, event: StartBarrierOpened) -> None:
+        if self.barrier is not None:
+            raise ValueError("the start barrier is open already")
+        self.barrier = event
 
     def _join(self, t_s: float, event: WorkerJoined) -> None:
         worker = self.workers.setdefault(event.worker, WorkerHistory(t_s, event))
+        if worker.joined.incarnation != event.incarnation:
+            self._check_no_lease(event.worker)
         if worker.lost_s is not None:
             worker.away_s.append((worker.lost_s, t_s))
         worker.joined, worker.lost_s = event, None
@@ -171,11 +178,25 @@ class RunHistory:
             raise ValueError(f"worker {name!r} never joined")
         return self.workers[name]
 
+    def _lose(self, t_s: float, event: WorkerLost) -> None:
+        worker = self._worker(event.worker)
+        if worker.joined.incarnation != event.incarnation or worker.lost_s is not None:
+            raise ValueError(f"{event.worker!r} is lost in a life that is over")
+        self._check_no_lease(event.worker)
+        worker.lost_s = t_s
+
+    def _check_no_lease(self, worker: str) -> None:
+        for trial in self.open_trials.values():
+            if trial.claimed.worker == worker:
+                raise ValueError(f"trial {trial.number} is still leased to the past life of {worker!r}")
+
     def _claim(self, t_s: float, event: TrialClaimed) -> None:
+        if self.barrier is None:
+            raise ValueError(f"trial {event.spec.trial} claimed before the start barrier opened")
         if event.spec.trial != len(self.trials) + 1:
             raise ValueError(f"trial {event.spec.trial} claimed where {len(self.trials) + 1} is due")
         worker = self._worker(event.worker)
-        if worker.joined.incarnation != event.incarnation:
+        if worker.joined.incarnation != event.incarnation or worker.lost_s is not None:
             raise ValueError(f"trial {event.spec.trial} claimed by a past life of {event.worker!r}")
         worker.num_claimed += 1
         trial = TrialHistory(t_s, event)
@@ -199,17 +220,23 @@ class RunHistory:
             raise ValueError(
                 f"trial {event.trial}: {result.validation_correct} of {result.validation_images} correct"
             )
+        num_ranks = len(self.workers[trial.claimed.worker].joined.devices)
+        if len(result.ranks) != num_ranks:
+            raise ValueError(f"trial {event.trial}: times of {len(result.ranks)} ranks, not {num_ranks}")
         trial.epochs.append(TimedEpoch(t_s, event))
 
     def _close(self, t_s: float, event: TrialClosed) -> None:
         trial = self._open_trial(event.trial)
+        done, due = len(trial.epochs), trial.claimed.spec.epochs
+        if event.outcome is Outcome.COMPLETED and done < due:
+            raise ValueError(f"trial {event.trial}: completed with {done} of {due} epochs")
         trial.closed_s, trial.closed = t_s, event
         del self.open_trials[trial.number]
 
-    def _end(self, t_s: float, event: RunEnded) -> None:
+    def _end(self, event: RunEnded) -> None:
         if self.open_trials:
             raise ValueError(f"the run ends with trial {next(iter(self.open_trials))} still leased")
-        self.ended_s, self.ended = t_s, event
+        self.ended = event
 
 
 def epoch_error(epoch: EpochFinished) -> float:

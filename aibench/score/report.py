@@ -135,6 +135,7 @@ class Report(_Part, frozen=True):
     division: str
     verdict: str
     end_reason: str | None
+    end_detail: str
     started_utc: str
     score: ScoreReport | None
     stability: StabilityReport | None
@@ -171,6 +172,7 @@ def build_report(history: RunHistory) -> Report:
         division=header.division.value,
         verdict=verdict(facts, findings).value,
         end_reason=history.ended.reason.value if history.ended else None,
+        end_detail=history.ended.detail if history.ended else "",
         started_utc=header.anchor.utc,
         score=_score_part(score) if score else None,
         stability=_stability_part(score) if score else None,
@@ -234,7 +236,7 @@ def _error_points(history: RunHistory, start_s: float) -> Iterator[ErrorPoint]:
 
 
 def _shares_parts(by_worker: dict[str, TimeShares], total: TimeShares | None) -> Iterator[SharesReport]:
-    for worker, shares in [(None, total), *by_worker.items()]:
+    for worker, shares in [(None, total), *sorted(by_worker.items(), key=_natural)]:
         if shares is not None:
             yield SharesReport(
                 worker=worker,
@@ -267,7 +269,7 @@ def _trial_part(trial: TrialHistory, start_s: float) -> TrialReport:
 
 
 def _worker_parts(history: RunHistory) -> Iterator[WorkerReport]:
-    for worker in history.workers.values():
+    for _, worker in sorted(history.workers.items(), key=_natural):
         joined = worker.joined
         yield WorkerReport(
             worker=joined.worker,
@@ -276,6 +278,11 @@ def _worker_parts(history: RunHistory) -> Iterator[WorkerReport]:
             devices=joined.devices,
             is_lost=worker.lost_s is not None,
         )
+
+
+def _natural(item: tuple[str, object]) -> tuple[int, str]:
+    """w2 before w10."""
+    return len(item[0]), item[0]
 
 
 def _turnaround(history: RunHistory) -> TurnaroundReport | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from aibench.api.events import Division
 from aibench.counting import RULES_VERSION, count
+from aibench.errors import ArchitectureError
 from aibench.score.history import RunHistory
 from aibench.score.score import Score
 from aibench.score.shares import TimeShares
@@ -192,11 +193,15 @@ def _miscounted(history: RunHistory) -> Iterator[int]:
     known: dict[str, tuple[int, int, int]] = {}
     for trial in history.trials.values():
         claimed = trial.claimed
-        architecture = claimed.spec.architecture.to_architecture()
-        digest = architecture.content_hash
-        if digest not in known:
-            counts = count(architecture)
-            known[digest] = (counts.parameters, counts.aiperf_ops.train, counts.aiperf_ops.forward)
+        try:
+            architecture = claimed.spec.architecture.to_architecture()
+            digest = architecture.content_hash
+            if digest not in known:
+                counts = count(architecture)
+                known[digest] = (counts.parameters, counts.aiperf_ops.train, counts.aiperf_ops.forward)
+        except ArchitectureError:
+            yield trial.number
+            continue
         recorded = (claimed.parameters, claimed.train_ops, claimed.evaluation_ops)
         if digest != claimed.architecture_hash or recorded != known[digest]:
             yield trial.number

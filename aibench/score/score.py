@@ -74,7 +74,7 @@ class _Work:
     t_s: float
     ops: int
     error: float
-    floor: float
+    is_error_floored: bool
     trial: int
 
 
@@ -122,11 +122,13 @@ def _scoring_work(history: RunHistory) -> Iterable[_Work]:
         if not trial.scores:
             continue
         for timed in trial.epochs:
+            error = epoch_error(timed.finished)
+            floor = 1 / timed.finished.result.validation_images
             yield _Work(
                 t_s=timed.t_s,
                 ops=epoch_ops(trial.claimed, timed.finished),
-                error=epoch_error(timed.finished),
-                floor=1 / timed.finished.result.validation_images,
+                error=max(error, floor),
+                is_error_floored=error < floor,
                 trial=trial.number,
             )
 
@@ -145,8 +147,8 @@ def _sample(work: Sequence[_Work], start_s: float, times: Sequence[float]) -> tu
                     t_s=t_s,
                     work_ops=total,
                     elapsed_s=work[done - 1].t_s - start_s,
-                    best_error=max(best.error, best.floor),
-                    is_error_floored=best.error < best.floor,
+                    best_error=best.error,
+                    is_error_floored=best.is_error_floored,
                 )
             )
     return tuple(samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,9 @@ def gang_argv(settings: WorkerSettings) -> list[str]:
     """Arguments of torchrun for one node."""
     return [
         sys.executable,
-        *("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"),
+        *("-m", "torch.distributed.run", "--rdzv-backend=c10d", f"--rdzv-id={uuid.uuid4().hex}"),
+        # By number: minimal systems cannot resolve the names of this host or of "localhost".
+        *("--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"),
         *(f"--nproc-per-node={settings.num_ranks}", f"--max-restarts={MAX_GANG_RESTARTS}"),
         *("--monitor-interval=0.2", "-m", "aibench", "rank"),
         *("--control", str(settings.control_file), "--worker", settings.worker),

@@ -64,8 +64,11 @@ class Session:
         self._connection = Connection(control_file)
         self._heartbeat_connection = Connection(control_file)
         self._trial: int | None = None
+        self._leased: set[int] = set()
         self._given_up: set[int] = set()
+        self._num_joins = 0
         self._stop = threading.Event()
+        self._heart: threading.Thread | None = None
         self._master_timeout_s = JOIN_TIMEOUT_S
 
     def join(self) -> JoinReply:
@@ -76,7 +79,8 @@ class Session:
         """
         reply = self._send_join()
         self._master_timeout_s = reply.master_timeout_s
-        threading.Thread(target=self._beat, args=(reply.heartbeat_s,), daemon=True).start()
+        self._heart = threading.Thread(target=self._beat, args=(reply.heartbeat_s,), daemon=True)
+        self._heart.start()
         return reply
 
     def claim(self) -> Future[Claim]:
@@ -111,9 +115,11 @@ class Session:
         return not self._stop.is_set() and trial not in self._given_up
 
     def close(self) -> None:
-        """Send what is queued, then hang up; the heartbeat ends, too."""
-        self._outbox.shutdown()
+        """Send what is queued, then hang up; nothing is claimed any more."""
         self._stop.set()
+        if self._heart is not None:
+            self._heart.join()
+        self._outbox.shutdown()
         self._connection.close()
 
     # Outbox thread ------------------------------------------------------------------------------------
@@ -126,6 +132,7 @@ class Session:
             asked_at_s = time.perf_counter()
             reply = self._try_claim(request)
             if reply.spec is not None:
+                self._leased.add(reply.spec.trial)
                 return Claim(reply.spec, asked_at_s)
             if reply.stop:
                 break
@@ -142,7 +149,7 @@ class Session:
         except ProtocolError as error:
             if not error.must_join:
                 raise
-            return ClaimReply(retry_after_s=0.0, stop=self._send_join().stop)
+            return ClaimReply(retry_after_s=0.0, stop=self._join_again().stop)
 
     def _send_event(self, trial: int, path: str, message: EpochRequest | FinishRequest) -> None:
         try:
@@ -157,7 +164,7 @@ class Session:
             logger.warning("trial %d is given up: %s", trial, error)
             self._given_up.add(trial)
             if error.must_join:
-                self._send_join()
+                self._join_again()
             elif isinstance(message, EpochRequest):
                 self._send_event(trial, "/v1/finish", self._failure(trial, error))
 
@@ -166,8 +173,18 @@ class Session:
         reason = f"the master refused an epoch: {refusal.problem}"
         return finish_request(self._joining, trial, Outcome.FAILED, reason)
 
+    def _join_again(self) -> JoinReply:
+        """The master gave this worker up, and with it every trial it had."""
+        self._given_up |= self._leased
+        return self._send_join()
+
+    def _join_again_unless_done(self, num_joins: int) -> None:
+        if num_joins == self._num_joins:
+            self._join_again()
+
     def _send_join(self) -> JoinReply:
         reply = self._connection.call_until("/v1/join", self._joining, JoinReply, timeout_s=JOIN_TIMEOUT_S)
+        self._num_joins += 1
         if reply.stop:
             self._stop.set()
         return reply
@@ -184,7 +201,7 @@ class Session:
     def _beat(self, period_s: float) -> None:
         heard = time.monotonic()
         while not self._stop.wait(period_s):
-            message = self._heartbeat()
+            message, num_joins = self._heartbeat(), self._num_joins
             try:
                 reply = self._heartbeat_connection.call("/v1/heartbeat", message, Acknowledgement)
                 heard = time.monotonic()
@@ -192,9 +209,9 @@ class Session:
                     self._stop.set()
             except ProtocolError as error:
                 heard = time.monotonic()
-                self._heed(error, message.trial)
+                self._heed(error, message.trial, num_joins)
             except MasterAwayError as error:
-                if time.monotonic() - heard > self._master_timeout_s:
+                if time.monotonic() - heard > self._master_timeout_s and not self._stop.is_set():
                     leave(f"the master stayed away: {error}")
         self._heartbeat_connection.close()
 
@@ -207,12 +224,13 @@ class Session:
             validation_images=self._progress.validation_images,
         )
 
-    def _heed(self, refusal: ProtocolError, trial: int | None) -> None:
+    def _heed(self, refusal: ProtocolError, trial: int | None, num_joins: int) -> None:
         logger.warning("heartbeat refused: %s", refusal)
         if trial is not None:
             self._given_up.add(trial)
         if refusal.must_join:
-            self._outbox.submit(self._send_join)
+            # By then an event may have been refused for the same reason, and new trials claimed.
+            self._outbox.submit(self._join_again_unless_done, num_joins)
 
 
 def finish_request(

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aibench.architecture import Architecture, Shape
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
-from workloads.image_classification.model import build_model
+from workloads.image_classification.model import Network
 
 pytestmark = pytest.mark.bench
 
@@ -33,7 +33,7 @@ def test_counting_a_resnet50_against_flop_counter_mode() -> None:
 
     def traced() -> None:
         with torch.device("meta"):
-            model = build_model(network)
+            model = Network(network)
         with FlopCounterMode(display=False) as counter:
             model(image).sum().backward()
         assert counter.get_total_flops() == count(network).tensor_flops.train

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ import torch.distributed as dist
 from aibench.api.workload import Gang, HyperParameters, Progress, Trainer, TrialSpec
 from aibench.architecture import Architecture, Conv, Dense, GlobalAvgPool, Input, ReLU
 from aibench.errors import TrialError
-from workloads.image_classification import ImageClassification, ImageClassificationOptions, trial
+from workloads.image_classification import ImageClassification, ImageClassificationOptions, model, trial
+
+Builder = Callable[..., torch.nn.Module]
 
 OPTIONS = {
     "data": "synthetic",
@@ -58,16 +61,18 @@ def make_spec(architecture: Architecture, **hyper_parameters: Any) -> TrialSpec:
     )
 
 
-def train(trainer: Trainer, spec: TrialSpec) -> dict[str, Any]:
+def train(trainer: Trainer, spec: TrialSpec, build: Builder = model.build) -> dict[str, Any]:
     """Results of all epochs or the reason of the failure, the built network's state, the open images."""
     progress = Progress()
     seen: dict[str, Any] = {"epochs": [], "error": None, "state": {}}
+    networks: list[torch.nn.Module] = []
+
+    def note(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        networks.append(build(*args, **kwargs))
+        return networks[-1]
+
     with pytest.MonkeyPatch.context() as patch:
-        networks: list[torch.nn.Module] = []
-        build = trial.build
-        patch.setattr(
-            trial, "build", lambda *args, **kwargs: networks.append(build(*args, **kwargs)) or networks[0]
-        )
+        patch.setattr(trial, "build", note)
         try:
             for result in trainer.train(spec, progress):
                 seen["epochs"].append(msgspec.to_builtins(result))
@@ -79,7 +84,7 @@ def train(trainer: Trainer, spec: TrialSpec) -> dict[str, Any]:
     return seen
 
 
-def fail_to_build(*_: object, **__: object) -> None:
+def fail_to_build(*_: Any, **__: Any) -> torch.nn.Module:
     raise RuntimeError("no space\nleft")
 
 
@@ -89,10 +94,9 @@ def main(rank: int, folder: Path) -> None:
     trainer = workload.open(Gang(rank=rank, num_ranks=2, device="cpu"))
     initial = workload.initial_architecture()
     seen = {"first": train(trainer, make_spec(initial))}
-    with pytest.MonkeyPatch.context() as patch:
-        if rank == 1:
-            patch.setattr(trial, "build", fail_to_build)
-        seen["build fails on rank 1"] = train(trainer, make_spec(initial))
+    seen["build fails on rank 1"] = train(
+        trainer, make_spec(initial), fail_to_build if rank == 1 else model.build
+    )
     seen["diverges"] = train(trainer, make_spec(initial, learning_rate=1e30))
     seen["batch of three"] = train(trainer, make_spec(initial, batch_size=3))
     seen["without batch norm"] = train(trainer, make_spec(without_batch_norm()))

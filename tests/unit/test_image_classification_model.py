@@ -47,7 +47,7 @@ class Sketch:
         steps = [self.conv, self.norm, self.relu, self.pool, self.dropout, self.add, self.concat]
         for _ in range(self.rng.randint(1, 10)):
             self.rng.choice(steps)()
-        self.push(self.rng.choice([GlobalAvgPool, Flatten])(inputs=self.end))
+        self.push(GlobalAvgPool(inputs=self.end) if self.rng.random() < 0.5 else Flatten(inputs=self.end))
         if self.rng.random() < 0.3:
             self.push(Dense(inputs=self.end, features=self.rng.randint(2, 8)))
             self.relu()

@@ -14,7 +14,6 @@ from aibench.architecture import (
     Dropout,
     GlobalAvgPool,
     Input,
-    ReLU,
     Shape,
 )
 from aibench.architecture.morphs import random_morph
@@ -100,35 +99,6 @@ def test_dropouts_elsewhere_stay() -> None:
     )
     assert dropouts(specialise(architecture, {"dropout": 0.5})) == [0.1, 0.2, 0.5]
     assert specialise(architecture, {"dropout": 0.0}).nodes[-1] == Dense(inputs=(6,), features=2)
-
-
-def test_a_dropout_that_feeds_more_than_the_last_layer_stays() -> None:
-    architecture = Architecture(
-        (
-            Input(channels=3, height=1, width=1),
-            Dropout(inputs=(0,), rate=0.1),
-            ReLU(inputs=(1,)),
-            Add(inputs=(1, 2)),
-            Dropout(inputs=(3,), rate=0.2),
-            Add(inputs=(3, 4)),
-            Dense(inputs=(5,), features=2),
-        )
-    )
-    assert dropouts(specialise(architecture, {"dropout": 0.5})) == [0.1, 0.2, 0.5]
-
-
-def test_a_dropout_that_does_not_stand_before_the_last_layer_moves_there_once() -> None:
-    architecture = Architecture(
-        (
-            Input(channels=3, height=1, width=1),
-            Dense(inputs=(0,), features=3),
-            Dropout(inputs=(1,), rate=0.1),
-            Dense(inputs=(2,), features=2),
-        )
-    )
-    once = specialise(architecture, {"dropout": 0.3})
-    assert dropouts(once) == [0.3]
-    assert specialise(once, {"dropout": 0.3}) == once
 
 
 @pytest.mark.parametrize("hyper_parameters", [{}, {"learning_rate": 0.1, "batch_size": 32, "colour": "red"}])

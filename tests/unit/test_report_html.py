@@ -111,6 +111,7 @@ def make_report(num_trials: int = 20) -> Report:
         rules_version="aiperf-v1",
         division="closed",
         verdict="invalid",
+        end_detail="",
         end_reason="time_limit",
         started_utc="2026-02-03T14:05:06.123+00:00",
         score=ScoreReport(

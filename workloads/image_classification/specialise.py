@@ -69,8 +69,7 @@ def _with_dropout(architecture: Architecture, rate: Scalar) -> Architecture:
 
 def _classifier_dropout(nodes: Sequence[Node]) -> int | None:
     (source,) = nodes[-1].inputs
-    feeds_only_the_last = not any(source in node.inputs for node in nodes[:-1])
-    return source if type(nodes[source]) is Dropout and feeds_only_the_last else None
+    return source if type(nodes[source]) is Dropout else None
 
 
 def _without(nodes: Sequence[Node], place: int) -> list[Node]:

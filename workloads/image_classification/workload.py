@@ -14,8 +14,9 @@ from aibench.architecture import Architecture, Shape
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
 from aibench.counting.network import BYTES_PER_FP32
+from aibench.errors import ConfigError, DataError
 from workloads.image_classification import hyperparameters
-from workloads.image_classification.data import open_source
+from workloads.image_classification.data import ImageSource, open_source
 from workloads.image_classification.options import ImageClassificationOptions
 from workloads.image_classification.specialise import specialise
 
@@ -47,7 +48,8 @@ class ImageClassification:
         """Look at the data, the first time only.
 
         Raises:
-            DataError: The data is missing or malformed.
+            ConfigError: ``data_dir`` does not hold the data.
+            DataError: The data that comes with a package is missing or malformed.
         """
         return self._description
 
@@ -104,9 +106,17 @@ class ImageClassification:
 
         return ImageTrainer(self._options, gang)
 
+    def _open_source(self) -> ImageSource:
+        try:
+            return open_source(self._options)
+        except DataError as error:
+            if self._options.data_dir is None:
+                raise
+            raise ConfigError("data_dir", f"got {self._options.data_dir!r}; {error}") from error
+
     @cached_property
     def _description(self) -> WorkloadDescription:
-        dataset = open_source(self._options).describe()
+        dataset = self._open_source().describe()
         return WorkloadDescription(
             name=self.name,
             dataset=dataset,

@@ -1,0 +1,234 @@
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from support.waiting import eventually
+
+from aibench.api.launcher import Command, WorkerSpec, WorkerState
+from aibench.errors import LauncherError
+from launchers import local
+from launchers.local import LocalLauncher, LocalOptions
+
+
+class Sleeper(LocalLauncher):
+    program = "import time; time.sleep(1000)"
+
+    def render(self, worker: WorkerSpec) -> Command:
+        return Command(argv=(sys.executable, "-c", self.program, str(worker.log_dir)), environment={})
+
+
+@pytest.fixture
+def launcher() -> Iterator[Sleeper]:
+    made = Sleeper(LocalOptions())
+    yield made
+    made.stop(list(made.states()))
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+def spec(tmp_path: Path, name: str = "w0", **changes: Any) -> WorkerSpec:
+    values: dict[str, Any] = {
+        "num_ranks": 1,
+        "device": "cpu",
+        "oversubscribe": False,
+        "control_file": tmp_path / "control.json",
+        "log_dir": tmp_path / name,
+    }
+    return WorkerSpec(worker=name, **{**values, **changes})
+
+
+def with_accelerators(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+    monkeypatch.setattr(local, "_probe_accelerators", lambda: list(kinds))
+
+
+def test_a_worker_is_aibench_with_its_share_of_cores_and_traffic_on_this_machine(
+    tmp_path: Path, cores: None
+) -> None:
+    launcher = LocalLauncher(LocalOptions())
+    worker = spec(tmp_path, num_ranks=3)
+    launcher.check([worker, spec(tmp_path, "w1")])
+    assert launcher.render(worker) == Command(
+        argv=(
+            *(sys.executable, "-m", "aibench", "worker"),
+            *("--control", str(tmp_path / "control.json"), "--worker", "w0"),
+            *("--ranks", "3", "--device", "cpu"),
+        ),
+        environment={"OMP_NUM_THREADS": "2", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def test_ranks_that_outnumber_the_cores_get_one_thread_each(tmp_path: Path, cores: None) -> None:
+    launcher = LocalLauncher(LocalOptions())
+    worker = spec(tmp_path, num_ranks=20, oversubscribe=True)
+    launcher.check([worker])
+    assert launcher.render(worker).environment["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("workers", "kinds", "problem"),
+    [
+        ([{"num_ranks": 9}], [], "workers: 9 ranks, expected at most 8, the core(s) of this machine"),
+        ([{"num_ranks": 5}, {"num_ranks": 4}], [], "workers: 9 ranks, expected at most 8, the core(s)"),
+        (
+            [{"num_ranks": 5, "oversubscribe": True}, {"num_ranks": 4}],
+            [],
+            "workers: 9 ranks, expected at most 8, the core(s)",
+        ),
+        ([{"num_ranks": 9, "device": "auto"}], [], "workers: 9 ranks, expected at most 8, the core(s)"),
+        (
+            [{"num_ranks": 3, "device": "auto"}],
+            ["cuda", "cuda"],
+            "workers: 3 ranks, expected at most 2, the accelerator(s) of this machine",
+        ),
+        (
+            [{"num_ranks": 2, "device": "cuda"}, {"device": "auto"}],
+            ["cuda", "cuda"],
+            "workers: 3 ranks, expected at most 2, the accelerator(s)",
+        ),
+        ([{"device": "cuda"}], [], "worker w0: device 'cuda' is not here; found no accelerator"),
+        ([{"device": "npu"}], ["cuda", "cuda"], "worker w0: device 'npu' is not here; found cuda"),
+    ],
+)
+def test_what_the_machine_does_not_have_is_refused(
+    tmp_path: Path,
+    cores: None,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: list[dict[str, Any]],
+    kinds: list[str],
+    problem: str,
+) -> None:
+    with_accelerators(monkeypatch, *kinds)
+    specs = [spec(tmp_path, f"w{number}", **changes) for number, changes in enumerate(workers)]
+    with pytest.raises(LauncherError) as refused:
+        LocalLauncher(LocalOptions()).check(specs)
+    assert str(refused.value).startswith(problem)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("workers", "kinds"),
+    [
+        ([{"num_ranks": 8}], []),
+        ([{"num_ranks": 9, "oversubscribe": True}], []),
+        ([{"num_ranks": 2, "device": "auto"}, {"num_ranks": 8}], ["cuda", "cuda"]),
+        ([{"num_ranks": 2, "device": "cuda"}], ["cuda", "cuda"]),
+        ([{"num_ranks": 9, "device": "cuda", "oversubscribe": True}], ["cuda"]),
+    ],
+)
+def test_what_the_machine_has_is_accepted(
+    tmp_path: Path,
+    cores: None,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: list[dict[str, Any]],
+    kinds: list[str],
+) -> None:
+    with_accelerators(monkeypatch, *kinds)
+    specs = [spec(tmp_path, f"w{number}", **changes) for number, changes in enumerate(workers)]
+    LocalLauncher(LocalOptions()).check(specs)
+
+
+def test_processor_only_workers_need_no_look_at_accelerators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probe() -> list[str]:
+        raise AssertionError("probed")
+
+    monkeypatch.setattr(local, "_probe_accelerators", probe)
+    LocalLauncher(LocalOptions()).check([spec(tmp_path)])
+
+
+def test_devices_that_cannot_be_listed_are_an_error_of_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(LauncherError, match=r"^the devices of this machine could not be listed: "):
+        LocalLauncher(LocalOptions()).check([spec(tmp_path, device="auto")])
+
+
+def test_a_program_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(LauncherError) as refused:
+        LocalLauncher(LocalOptions()).start(spec(tmp_path))
+    assert str(refused.value).startswith("worker w0 could not be started: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_log_folder_that_cannot_be_made_is_one_line(tmp_path: Path, launcher: Sleeper) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LauncherError, match=r"^worker w0 could not be started: "):
+        launcher.start(spec(tmp_path, log_dir=tmp_path / "file" / "w0"))
+    assert launcher.states() == {}
+
+
+def test_a_note_that_cannot_be_written_leaves_no_unknown_worker(tmp_path: Path, launcher: Sleeper) -> None:
+    worker = spec(tmp_path)
+    (worker.log_dir / "process.json.new").mkdir(parents=True)
+    with pytest.raises(LauncherError, match=r"process\.json cannot be written"):
+        launcher.start(worker)
+    assert launcher.states()["w0"].state is WorkerState.RUNNING
+    launcher.stop(["w0"])
+
+
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"pid": "x"}'])
+def test_a_damaged_note_of_an_earlier_start_is_refused_instead_of_starting_a_second_worker(
+    tmp_path: Path, launcher: Sleeper, note: bytes
+) -> None:
+    worker = spec(tmp_path)
+    worker.log_dir.mkdir()
+    (worker.log_dir / "process.json").write_bytes(note)
+    with pytest.raises(LauncherError) as refused:
+        launcher.start(worker)
+    assert "process.json cannot be read" in str(refused.value)
+    assert "end that worker, then delete it" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_process_with_the_pid_of_a_dead_worker_is_not_adopted(
+    tmp_path: Path, launcher: Sleeper
+) -> None:
+    worker = spec(tmp_path)
+    worker.log_dir.mkdir()
+    me = psutil.Process()
+    note = {"pid": me.pid, "create_time_s": me.create_time() - 60.0}
+    (worker.log_dir / "process.json").write_bytes(msgspec.json.encode(note))
+    launcher.start(worker)
+    started = msgspec.json.decode((worker.log_dir / "process.json").read_bytes())
+    assert started["pid"] != me.pid
+    assert launcher.states()["w0"].state is WorkerState.RUNNING
+
+
+STUBBORN = """
+import os, pathlib, signal, subprocess, sys, time
+folder = pathlib.Path(sys.argv[1])
+def late(*_):
+    child = subprocess.Popen([sys.executable, "-c", "import signal, time; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"])
+    (folder / "late").write_text(str(child.pid))
+signal.signal(signal.SIGTERM, late)
+(folder / "ready").touch()
+while True:
+    time.sleep(1)
+"""
+
+
+def test_a_worker_that_ignores_the_request_is_killed_with_what_it_started_meanwhile(
+    tmp_path: Path, launcher: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "STOP_GRACE_S", 1.0)
+    launcher.program = STUBBORN
+    worker = spec(tmp_path)
+    launcher.start(worker)
+    eventually((worker.log_dir / "ready").exists)
+    note = msgspec.json.decode((worker.log_dir / "process.json").read_bytes())
+    launcher.stop(["w0"])
+    late = int((worker.log_dir / "late").read_text())
+    left = [pid for pid in (note["pid"], late) if psutil.pid_exists(pid)]
+    assert [pid for pid in left if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE] == []
