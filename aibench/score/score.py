@@ -2,7 +2,8 @@
 
 W(T) sums, over every epoch finished by T of trials that did not fail, train images · training operations +
 validation images · evaluation operations. t_start is the first trial's start. Source: the reference
-implementation of AIPerf v1.0; deviations from its known defects are tested in tests/unit/test_score.py.
+implementation of AIPerf v1.0; where we differ because it errs is tested in
+tests/unit/test_original_defects.py.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_proxies_of_the_environment_are_not_used(stage: Stage, monkeypatch: pyte
     connection.close()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b'{"url":"http://127.0.0.1:99999","token":"t"}'])
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"url":"http://127.0.0.1:x","token":"t"}'])
 def test_without_a_usable_control_file_the_master_is_away(tmp_path: Path, content: bytes | None) -> None:
     control_file = tmp_path / "control.json"
     if content is not None:

@@ -96,6 +96,7 @@ class RunBuilder:
 
     def __init__(self) -> None:
         self._records: list[Record] = []
+        self._t_s = 0.0
         self._num_claimed = 0
         self._joined: dict[str, WorkerJoined] = {}
         self._workers: dict[int, str] = {}
@@ -106,12 +107,18 @@ class RunBuilder:
         """All records so far."""
         return tuple(self._records)
 
+    def at(self, t_s: float) -> Self:
+        """Set the time of the next event."""
+        self._t_s = float(t_s)
+        return self
+
     def add(self, event: Event, *, t_s: float | None = None) -> Self:
         """Append any event."""
-        last = self._records[-1] if self._records else None
-        t_s = float(t_s) if t_s is not None else last.t_s if last else 0.0
-        prev = last.hash if last else GENESIS
-        self._records.append(seal_line(seq=len(self._records) + 1, t_s=t_s, prev=prev, event=event)[0])
+        if t_s is not None:
+            self.at(t_s)
+        prev = self._records[-1].hash if self._records else GENESIS
+        record, _ = seal_line(seq=len(self._records) + 1, t_s=self._t_s, prev=prev, event=event)
+        self._records.append(record)
         return self
 
     def start(

@@ -205,6 +205,20 @@ def test_nobody_speaks_for_the_trial_of_another(say: str, trial: int) -> None:
     assert not refusal.must_join
 
 
+@pytest.mark.parametrize("say", ["epoch", "finish", "heartbeat"])
+def test_a_new_life_does_not_speak_for_the_trial_of_the_old_one(say: str) -> None:
+    master = one_worker()
+    trial = master.lease().trial
+    master.join(life="b")
+    arguments = {
+        "epoch": (trial, 1, "w0", "b"),
+        "finish": (trial, Outcome.FAILED, "w0", "b"),
+        "heartbeat": (trial, "w0", "b"),
+    }
+    refusal = refused(409, getattr(master, say), *arguments[say])
+    assert refusal.problem == f"trial {trial} is not leased to worker 'w0'"
+
+
 # Finishing --------------------------------------------------------------------------------------------
 
 

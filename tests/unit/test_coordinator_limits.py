@@ -165,6 +165,19 @@ def test_a_lost_worker_comes_back_in_the_same_life_without_its_old_trial() -> No
     assert master.lease(request="r2").trial == 2
 
 
+def test_a_worker_that_joins_again_gets_a_whole_lease_of_silence() -> None:
+    master = one_worker(control={"lease_s": 60})
+    master.t_s = 100.0
+    master.coordinator.expire_leases()
+    master.join()
+    master.t_s = 160.0
+    master.coordinator.expire_leases()
+    assert len(master.of(WorkerLost)) == 1
+    master.t_s = 160.1
+    master.coordinator.expire_leases()
+    assert len(master.of(WorkerLost)) == 2
+
+
 def test_losing_who_is_lost_or_unknown_changes_nothing() -> None:
     master = one_worker()
     master.coordinator.lose("w0", "gone")
@@ -259,6 +272,16 @@ def test_a_restarted_master_knows_leases_claims_and_rounds() -> None:
     following = resumed.lease(request="r3")
     assert (following.trial, following.round, following.epochs) == (3, 3, 4)
     assert [e.trial for e in resumed.coordinator.history_since(0).entries] == [1]
+
+
+def test_a_restarted_master_tells_history_in_the_old_order_of_ends() -> None:
+    master = one_worker()
+    first, second = master.lease(request="r1").trial, master.lease(request="r2").trial
+    master.complete(second)
+    master.complete(first)
+    expected = master.coordinator.history_since(0)
+    assert [entry.trial for entry in expected.entries] == [second, first]
+    assert master.restart().coordinator.history_since(0) == expected
 
 
 def test_a_restarted_master_gives_workers_a_whole_lease_to_come_back() -> None:
