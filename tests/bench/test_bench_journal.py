@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.runs import long_run, write_journal
 
 from aibench.api.events import WorkerLost
 from aibench.journal import JournalWriter, read_journal
 from aibench.score.history import RunHistory
-from support.runs import long_run, write_journal
 
 pytestmark = pytest.mark.bench
 
