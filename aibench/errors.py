@@ -10,7 +10,8 @@
     ├── JournalError             a journal that is corrupt, truncated or contradicts itself
     ├── LauncherError            a launcher could not place or reach its workers
     ├── ProtocolError            the control service refused a request (carries the HTTP status)
-    └── TrialError               one trial failed; the worker records the reason and goes on
+    ├── TrialError               one trial failed; the worker records the reason and goes on
+    └── MasterAwayError          the master did not answer a worker; it may come back
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class ProtocolError(AibenchError):
 
 class TrialError(AibenchError):
     """A trial cannot be trained to its end; it is recorded as failed and scores nothing."""
+
+
+class MasterAwayError(AibenchError):
+    """The master did not answer; it may come back, perhaps with another address and token."""

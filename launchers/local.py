@@ -14,14 +14,13 @@ from typing import ClassVar
 import msgspec
 import psutil
 
-from aibench.api.launcher import Command, WorkerSpec, WorkerState, WorkerStatus
+from aibench.api.launcher import AUTO, CPU, Command, WorkerSpec, WorkerState, WorkerStatus
 from aibench.errors import LauncherError
 
 PROBE_TIMEOUT_S = 120.0
 STOP_GRACE_S = 10.0
 CREATE_TIME_TOLERANCE_S = 1.0
-CPU = "cpu"
-AUTO = "auto"
+PACKAGE_ROOT = Path(__file__).parents[1]
 
 
 class LocalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +49,7 @@ class LocalLauncher:
     def __init__(self, options: msgspec.Struct) -> None:
         self._cores = len(os.sched_getaffinity(0))
         self._num_threads = 1
+        self._first_devices: dict[str, int] = {}
         self._placed: dict[str, _Placed] = {}
 
     def check(self, workers: Sequence[WorkerSpec]) -> None:
@@ -69,7 +69,12 @@ class LocalLauncher:
                 )
         on_cpu = [worker for worker in workers if worker.device == CPU or not kinds]
         _check_capacity(on_cpu, self._cores, "core(s)")
-        _check_capacity([w for w in workers if w not in on_cpu], len(kinds), "accelerator(s)")
+        on_accelerators = [worker for worker in workers if worker not in on_cpu]
+        _check_capacity(on_accelerators, len(kinds), "accelerator(s)")
+        before = 0
+        for worker in on_accelerators:
+            self._first_devices[worker.worker] = before
+            before += worker.num_ranks
 
     def render(self, worker: WorkerSpec) -> Command:
         """The worker's command line and the environment that keeps its traffic on this machine."""
@@ -78,8 +83,10 @@ class LocalLauncher:
                 *(sys.executable, "-m", "aibench", "worker"),
                 *("--control", str(worker.control_file), "--worker", worker.worker),
                 *("--ranks", str(worker.num_ranks), "--device", worker.device),
+                *("--first-device", str(self._first_devices.get(worker.worker, 0))),
             ),
             environment={
+                **_python_environment(),
                 "OMP_NUM_THREADS": str(self._num_threads),
                 "GLOO_SOCKET_IFNAME": "lo",
                 "PYTHONUNBUFFERED": "1",
@@ -154,13 +161,25 @@ def _probe_accelerators() -> list[str]:
     try:
         probe = subprocess.run(
             [sys.executable, "-m", "aibench", "devices"],
+            env={**os.environ, **_python_environment()},
             capture_output=True,
+            text=True,
             timeout=PROBE_TIMEOUT_S,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+        # Device plug-ins of torch may print banners before the answer.
+        return [device["kind"] for device in json.loads(probe.stdout.splitlines()[-1])["accelerators"]]
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr.strip().splitlines() or [str(error)])[-1]
+        raise LauncherError(f"the devices of this machine could not be listed: {why}") from error
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
         raise LauncherError(f"the devices of this machine could not be listed: {error}") from error
-    return [device["kind"] for device in json.loads(probe.stdout)["accelerators"]]
+
+
+def _python_environment() -> dict[str, str]:
+    """The master's own aibench for the worker too, whatever lies in the working directory."""
+    paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def _check_capacity(workers: Sequence[WorkerSpec], capacity: int, noun: str) -> None:

@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Phase(StrEnum):
@@ -27,11 +30,11 @@ class RankTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     part of ``compute_s``.
     """
 
-    startup_s: float
-    compute_s: float
-    data_wait_s: float
-    communication_s: float | None
-    validation_s: float
+    startup_s: Seconds
+    compute_s: Seconds
+    data_wait_s: Seconds
+    communication_s: Seconds | None
+    validation_s: Seconds
 
 
 class PhaseClock:
@@ -50,9 +53,10 @@ class PhaseClock:
             self._spent_s[phase] += time.perf_counter() - began
 
     def rebook(self, seconds: float, *, source: Phase, target: Phase) -> None:
-        """Move seconds that turned out to belong to another phase."""
-        self._spent_s[source] -= seconds
-        self._spent_s[target] += seconds
+        """Move seconds that turned out to belong to another phase, as far as they were booked."""
+        moved_s = min(seconds, self._spent_s[source])
+        self._spent_s[source] -= moved_s
+        self._spent_s[target] += moved_s
 
     def take(self) -> dict[Phase, float]:
         """Seconds per phase since the last call, which start again at zero."""

@@ -14,6 +14,10 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+CPU = "cpu"
+AUTO = "auto"
+"""Accelerators if the node has any, else the processor."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
@@ -74,7 +78,7 @@ class Launcher(Protocol):
     def __init__(self, options: msgspec.Struct) -> None: ...
 
     def check(self, workers: Sequence[WorkerSpec]) -> None:
-        """Refuse what cannot be placed, before anything is started.
+        """Share devices and cores out among all workers of a run, or refuse; called before any other call.
 
         Raises:
             LauncherError: More ranks than devices, or the engine is absent.
@@ -82,7 +86,7 @@ class Launcher(Protocol):
         ...
 
     def render(self, worker: WorkerSpec) -> Command:
-        """What `start` would run; starts nothing."""
+        """What `start` would run, by what `check` shared out; starts nothing."""
         ...
 
     def start(self, worker: WorkerSpec) -> None:

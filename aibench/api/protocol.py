@@ -35,7 +35,7 @@ class _Request(_Message, frozen=True):
 
 
 class JoinRequest(_Request, frozen=True):
-    """A gang is up and ready to train."""
+    """A gang is up; it opens its data next."""
 
     host: Name
     backend: Name
@@ -54,7 +54,7 @@ class JoinReply(_Message, frozen=True):
 
 
 class ClaimRequest(_Request, frozen=True):
-    """Ask for a trial. The same ``request`` always gets the same trial."""
+    """Ask for a trial. While it is open, the same ``request`` gets the same trial."""
 
     request: Name
 

@@ -18,6 +18,7 @@ from aibench.cli.gang import devices_command, rank_command, worker_command
 from aibench.cli.inspect import report_command, score_command, verify_command
 from aibench.cli.run import resume_command, run_command
 from aibench.cli.smoke import smoke_command
+from aibench.cli.text import printable
 from aibench.errors import AibenchError
 
 
@@ -27,6 +28,9 @@ class _Group(click.Group):
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         except click.UsageError as error:
             where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             _fail(f"{error.format_message()}{where}")
@@ -41,7 +45,7 @@ class _Group(click.Group):
 
 
 def _fail(problem: str) -> NoReturn:
-    click.echo(f"aibench: {' '.join(problem.split())}", err=True)
+    click.echo(f"aibench: {printable(' '.join(problem.split()))}", err=True)
     sys.exit(2)
 
 

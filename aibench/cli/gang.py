@@ -19,13 +19,22 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, auto, or a device type of torch."
 )
 
+first_device_option = click.option(
+    "--first-device",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Accelerators of this node that other workers use before this one's.",
+)
+
 
 @click.command("worker", hidden=True)
 @control_option
 @worker_option
 @click.option("--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @device_option
-def worker_command(control_file: Path, worker: str, ranks: int, device: str) -> None:
+@first_device_option
+def worker_command(control_file: Path, worker: str, ranks: int, device: str, first_device: int) -> None:
     """Start a worker's gang on this node; launchers call this.
 
     \b
@@ -34,14 +43,23 @@ def worker_command(control_file: Path, worker: str, ranks: int, device: str) -> 
     """
     from aibench.worker.agent import WorkerSettings, become_gang
 
-    become_gang(WorkerSettings(control_file=control_file, worker=worker, num_ranks=ranks, device=device))
+    become_gang(
+        WorkerSettings(
+            control_file=control_file,
+            worker=worker,
+            num_ranks=ranks,
+            device=device,
+            first_device=first_device,
+        )
+    )
 
 
 @click.command("rank", hidden=True)
 @control_option
 @worker_option
 @device_option
-def rank_command(control_file: Path, worker: str, device: str) -> None:
+@first_device_option
+def rank_command(control_file: Path, worker: str, device: str, first_device: int) -> None:
     """Be one rank of a worker; torchrun calls this."""
     from aibench.worker.rank import RankSettings, run_rank
 
@@ -49,7 +67,7 @@ def rank_command(control_file: Path, worker: str, device: str) -> None:
         level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_rank(RankSettings(control_file=control_file, worker=worker, device=device))
+    run_rank(RankSettings(control_file=control_file, worker=worker, device=device, first_device=first_device))
 
 
 @click.command("devices", hidden=True)

@@ -22,7 +22,8 @@ directory_type = click.Path(path_type=Path, file_okay=False)
 def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
     """Recompute the score of the run in each DIRECTORY from its journal alone.
 
-    Several runs get their olympic mean (without the best and the worst) and coefficient of variation.
+    Several valid runs of one configuration get their olympic mean (without the best and the worst) and
+    coefficient of variation; of others it is said why not.
 
     \b
     Example:
@@ -30,11 +31,13 @@ def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
       aibench score runs/imagenet-* --json
     """
     from aibench.cli.tables import print_scores
+    from aibench.score.report import why_incomparable
     from aibench.score.statistics import summarize_runs
 
     reports = [_load_report(directory)[1] for directory in directories]
+    obstacle = why_incomparable(reports) if len(reports) > 1 else "one run"
     values = [report.score.normalized_ops_per_s for report in reports if report.score]
-    summary = summarize_runs(values) if len(values) > 1 else None
+    summary = summarize_runs(values) if obstacle is None else None
     if as_json:
         import msgspec
 
@@ -47,10 +50,14 @@ def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
             }
             for report in reports
         ]
-        document = {"runs": runs, "summary": msgspec.to_builtins(summary) if summary else None}
+        document = {
+            "runs": runs,
+            "summary": msgspec.to_builtins(summary) if summary else None,
+            "no_summary_because": obstacle,
+        }
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=1))
     else:
-        print_scores(reports, summary)
+        print_scores(reports, summary, obstacle)
 
 
 @click.command("report", short_help="Show a run; write report.json and report.html.")
@@ -84,11 +91,12 @@ def verify_command(directory: Path) -> None:
       aibench verify runs/imagenet-20260101-120000
     """
     from aibench.cli.tables import print_verification
+    from aibench.score.report import VALID
 
     layout, report = _load_report(directory)
     disagreement = _disagreement(layout, report)
     print_verification(report, disagreement)
-    sys.exit(0 if report.verdict in ("closed", "open", "smoke") and not disagreement else 1)
+    sys.exit(0 if report.verdict in VALID and not disagreement else 1)
 
 
 def _load(directory: Path) -> tuple[RunLayout, tuple[Record, ...]]:

@@ -68,7 +68,7 @@ def _print_validity(resolved: ResolvedRun) -> None:
 
 def _certain_time_s(limit_s: float | None) -> float | None:
     """The measured time, if the limit already settles that it is too short."""
-    return limit_s if limit_s is not None and limit_s < MIN_MEASURED_TIME_S else None
+    return limit_s if limit_s is not None and limit_s <= MIN_MEASURED_TIME_S else None
 
 
 def _print_network(resolved: ResolvedRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LIVE_PERIOD_S = 1.0
 LINE_PERIOD_S = 10.0
+MAX_DISPLAY_SHARE = 0.05
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -42,13 +44,21 @@ def watch(resolved: ResolvedRun, *, quiet: bool) -> Iterator[Callable[[Coordinat
 
 
 def _every(period_s: float, show: Callable[[Coordinator], None]) -> Callable[[Coordinator], None]:
-    shown_s = time.monotonic() - period_s
+    next_s = time.monotonic()
 
     def on_progress(coordinator: Coordinator) -> None:
-        nonlocal shown_s
-        if coordinator.is_over or time.monotonic() - shown_s >= period_s:
-            shown_s = time.monotonic()
+        nonlocal next_s
+        if next_s == math.inf or (not coordinator.is_over and time.monotonic() < next_s):
+            return
+        began_s = time.monotonic()
+        try:
             show(coordinator)
+        except (OSError, SystemExit):
+            # Nobody reads any more (rich turns a broken pipe into an exit): the run goes on unseen.
+            next_s = math.inf
+            return
+        # The master serves its workers in between: at most a small share of its time goes into the display.
+        next_s = began_s + max(period_s, (time.monotonic() - began_s) / MAX_DISPLAY_SHARE)
 
     return on_progress
 

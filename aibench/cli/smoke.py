@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aibench.cli.text import printable
+
 if TYPE_CHECKING:
     from aibench.config import ResolvedRun
     from aibench.score.report import Report
@@ -54,6 +56,8 @@ def smoke_command(out: Path | None, junit: Path | None, as_json: bool, quiet: bo
 
     resolved = resolve(load_config("smoke"))
     root = out or default_root("smoke")
+    if junit is not None:
+        _check_writable(junit)
     configure_logging()
     with watch(resolved, quiet=quiet or as_json) as on_progress:
         outcome = start_run(resolved, root, on_progress)
@@ -88,24 +92,33 @@ def smoke_checks(report: Report, resolved: ResolvedRun) -> Iterator[Check]:
     yield Check("all-workers", len(busy) >= wanted, f"{len(busy)} of {wanted} workers finished an epoch")
 
 
+def _check_writable(path: Path) -> None:
+    """Fail before the run rather than after it.
+
+    Raises:
+        RunFolderError: The file cannot be written.
+    """
+    from aibench.errors import RunFolderError
+
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise RunFolderError(f"--junit {path}: cannot be written ({error.strerror})") from error
+
+
 def _write_junit(path: Path, checks: tuple[Check, ...], report: Report) -> None:
     from junitparser import Failure, JUnitXml, TestCase, TestSuite
-
-    from aibench.errors import RunFolderError
 
     suite = TestSuite("aibench smoke")
     for check in checks:
         case = TestCase(check.name, classname="aibench.smoke", time=0.0)
         if not check.passed:
-            case.result = [Failure(check.detail)]
+            case.result = [Failure(printable(check.detail))]
         suite.add_testcase(case)
     suite.time = report.score.elapsed_s if report.score else 0.0
     document = JUnitXml()
     document.add_testsuite(suite)
-    try:
-        document.write(str(path), pretty=True)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
+    document.write(str(path), pretty=True)
 
 
 def _print_json(report: Report, checks: tuple[Check, ...]) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from aibench.cli.text import printable
 from aibench.score.units import binary, duration, grouped, percent, si
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def print_summary(report: Report, root: Path) -> None:
     console = _console()
     console.print(_summary(report))
     _print_broken(console, report)
-    console.print(f"Report: {escape(str(root / 'report.html'))}", soft_wrap=True)
+    console.print(f"Report: {_safe(str(root / 'report.html'))}", soft_wrap=True)
 
 
 def print_smoke(report: Report, checks: Sequence[Check], root: Path) -> None:
@@ -44,10 +44,10 @@ def print_smoke(report: Report, checks: Sequence[Check], root: Path) -> None:
     table.add_column("result")
     table.add_column("found", overflow="fold")
     for check in checks:
-        table.add_row(check.name, MARKS[check.passed], escape(check.detail))
+        table.add_row(check.name, MARKS[check.passed], _safe(check.detail))
     console.print(table)
     passed = all(check.passed for check in checks)
-    console.print(f"Report: {escape(str(root / 'report.html'))}", soft_wrap=True)
+    console.print(f"Report: {_safe(str(root / 'report.html'))}", soft_wrap=True)
     console.print("[bold green]PASS[/]" if passed else "[bold red]FAIL[/]")
 
 
@@ -61,11 +61,11 @@ def print_report(report: Report, root: Path) -> None:
     console.print(_trials(report.trials))
     if len(report.trials) > MAX_TRIAL_ROWS:
         console.print(f"The last {MAX_TRIAL_ROWS} of {len(report.trials)} trials; all are in report.html.")
-    console.print(f"Wrote {escape(str(root / 'report.json'))} and report.html.", soft_wrap=True)
+    console.print(f"Wrote {_safe(str(root / 'report.json'))} and report.html.", soft_wrap=True)
 
 
-def print_scores(reports: Sequence[Report], summary: RunsSummary | None) -> None:
-    """One row per run, and what several come to."""
+def print_scores(reports: Sequence[Report], summary: RunsSummary | None, obstacle: str | None) -> None:
+    """One row per run, and what several come to or, with ``obstacle``, why they come to nothing."""
     console = _console()
     if len(reports) == 1:
         console.print(_summary(reports[0]))
@@ -75,9 +75,11 @@ def print_scores(reports: Sequence[Report], summary: RunsSummary | None) -> None
         table.add_column(name, justify="left" if name in ("run", "verdict") else "right")
     for report in reports:
         cells = _score_cells(report.score) if report.score else ["no finished epoch"]
-        table.add_row(escape(report.run), report.verdict, *cells)
+        table.add_row(_safe(report.run), report.verdict, *cells)
     console.print(table)
-    if summary is not None:
+    if summary is None:
+        console.print(_safe(f"No common mean: {obstacle}."), soft_wrap=True)
+    else:
         olympic = si(summary.olympic_mean, "OPS") if summary.olympic_mean is not None else "needs 3 runs"
         variation = percent(summary.variation, digits=2) if summary.variation is not None else "n/a"
         console.print(
@@ -90,10 +92,10 @@ def print_verification(report: Report, disagreement: str | None) -> None:
     """The journal's state, the rules, the verdict."""
     console = _console()
     seal = f"sealed with {report.seal}" if report.seal else "not sealed"
-    console.print(f"Journal of {escape(report.run)}: {report.num_records} records, chain intact, {seal}")
+    console.print(f"Journal of {_safe(report.run)}: {report.num_records} records, chain intact, {seal}")
     console.print(_findings(report.findings))
     if disagreement:
-        console.print(f"[bold red]{escape(disagreement)}[/]", soft_wrap=True)
+        console.print(f"[bold red]{_safe(disagreement)}[/]", soft_wrap=True)
     console.print(f"Verdict: [bold]{report.verdict}[/]")
 
 
@@ -103,7 +105,7 @@ def print_count(name: str, network: Architecture, counts: NetworkCount) -> None:
     show = grouped if console.width >= WIDE or not console.is_terminal else si
     if not console.is_terminal:
         console.width = WIDE
-    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(name)}, one image of {network.input_shape}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_safe(name)}, one image of {network.input_shape}")
     columns = ("layer", "op", "output", "parameters", "aiperf forward", "aiperf backward")
     for column in (*columns, "tensor forward", "tensor backward", "activation bytes"):
         table.add_column(column, justify="left" if column == "op" else "right", no_wrap=column == "op")
@@ -124,6 +126,11 @@ def print_count(name: str, network: Architecture, counts: NetworkCount) -> None:
     )
 
 
+def _safe(text: str) -> str:
+    """Foreign text for a rich cell: neither markup nor control characters act."""
+    return markup.escape(printable(text))
+
+
 def _console() -> Console:
     """Standard output; a steady width where there is no terminal to measure."""
     console = Console(highlight=False)
@@ -133,11 +140,11 @@ def _console() -> Console:
 
 
 def _summary(report: Report) -> Table:
-    table = Table(box=box.ROUNDED, show_header=False, title=f"aibench {escape(report.run)}")
+    table = Table(box=box.ROUNDED, show_header=False, title=f"aibench {_safe(report.run)}")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for label, text in _summary_rows(report):
-        table.add_row(label, escape(text))
+        table.add_row(label, _safe(text))
     return table
 
 
@@ -226,9 +233,9 @@ def _findings(findings: Iterable[FindingReport]) -> Table:
         table.add_row(
             finding.rule,
             MARKS[finding.passed],
-            escape(finding.expected),
-            escape(finding.actual),
-            escape(mend),
+            _safe(finding.expected),
+            _safe(finding.actual),
+            _safe(mend),
         )
     return table
 
@@ -240,7 +247,7 @@ def _shares(report: Report) -> Table:
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for shares in report.shares:
-        table.add_row(escape(shares.worker or "all"), *(percent(shares.fractions[name]) for name in names))
+        table.add_row(_safe(shares.worker or "all"), *(percent(shares.fractions[name]) for name in names))
     if not all(shares.communication_is_separate for shares in report.shares):
         table.caption = "Communication is part of compute where the device runs asynchronously."
     return table
@@ -254,12 +261,12 @@ def _trials(trials: Sequence[TrialReport]) -> Table:
         values = ", ".join(f"{k}={_short(v)}" for k, v in trial.hyper_parameters.items())
         table.add_row(
             str(trial.trial),
-            escape(trial.worker),
+            _safe(trial.worker),
             f"{trial.finished_epochs}/{trial.epochs}",
             "" if trial.error is None else percent(trial.error, digits=2),
-            escape(trial.outcome if not trial.reason else f"{trial.outcome}: {trial.reason}"),
+            _safe(trial.outcome if not trial.reason else f"{trial.outcome}: {trial.reason}"),
             si(trial.train_ops),
-            escape(values),
+            _safe(values),
         )
     return table
 

@@ -9,10 +9,14 @@ import msgspec
 from aibench.api.events import Division
 from aibench.search.config import SearchConfig
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
-NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+MAX_INT = 2**53
+PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+# Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
+PatientSeconds = Annotated[float, msgspec.Meta(gt=0, le=1500)]
+WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +63,7 @@ class StartBarrier(_Section, frozen=True):
     """
 
     min_workers: PositiveInt | None = None
-    timeout_s: PositiveSeconds = 300.0
+    timeout_s: PatientSeconds = 300.0
 
 
 class EpochBudget(_Section, frozen=True):
@@ -88,9 +92,11 @@ class Control(_Section, frozen=True):
     port: Port = 0
     heartbeat_s: PositiveSeconds = 5.0
     lease_s: PositiveSeconds = 60.0
-    master_timeout_s: PositiveSeconds = 600.0
+    master_timeout_s: PatientSeconds = 600.0
 
     def __post_init__(self) -> None:
+        if self.host in WILDCARD_HOSTS:
+            raise ValueError(f"host {self.host!r} names no address; give one that the workers can reach")
         if self.lease_s < 3 * self.heartbeat_s:
             raise ValueError(
                 f"lease_s {self.lease_s:g} must be at least three times heartbeat_s {self.heartbeat_s:g}"

@@ -14,7 +14,7 @@ from aibench.api.workload import Workload, WorkloadDescription
 from aibench.architecture import Architecture
 from aibench.config.model import RunConfig
 from aibench.config.validate import to_section
-from aibench.errors import ConfigError
+from aibench.errors import ArchitectureError, ConfigError
 from aibench.registry import launcher_type, workload_type
 from aibench.search.config import resolve_space
 
@@ -55,6 +55,8 @@ def resolve(config: RunConfig) -> ResolvedRun:
     workload = workload_class(typed_workload)
     description = _describe(workload)
     space = resolve_space(workload.search_space(), config.search.space)
+    initial = workload.initial_architecture()
+    _check_space(workload, initial, space)
     document = msgspec.to_builtins(config)
     document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
     document["launcher"] = {"name": launcher_name, **msgspec.to_builtins(typed_launcher)}
@@ -66,7 +68,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         workload_options=msgspec.to_builtins(typed_workload),
         launcher=launcher_class(typed_launcher),
         description=description,
-        initial=workload.initial_architecture(),
+        initial=initial,
         space=space,
         document=document,
     )
@@ -77,6 +79,18 @@ def _describe(workload: Workload) -> WorkloadDescription:
         return workload.describe()
     except ConfigError as error:
         raise ConfigError(f"workload.{error.path}" if error.path else "workload", error.problem) from error
+
+
+def _check_space(workload: Workload, initial: Architecture, space: Mapping[str, Domain]) -> None:
+    """Apply every choice and both ends of every interval to the initial network."""
+    for name, domain in space.items():
+        values = domain.choices if domain.choices is not None else (domain.low, domain.high)
+        for value in values:
+            assert value is not None
+            try:
+                workload.specialise(initial, {name: value})
+            except ArchitectureError as error:
+                raise ConfigError(f"search.space.{name}", f"got {value!r}; {error}") from error
 
 
 def _plugin_section(section: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:

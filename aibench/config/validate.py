@@ -80,27 +80,28 @@ def _steps(path: str) -> list[str]:
     return [match["key"] or match["index"] for match in _STEP.finditer(path)]
 
 
-def _named(steps: list[str], data: Any, section: type) -> list[str]:
+def _named(pattern: list[str], data: Any, section: type) -> list[str]:
     """Put the offending key in place of each ``...``: the first whose value alone is refused there."""
-    for position, step in enumerate(steps):
+    steps = pattern
+    for position, step in enumerate(pattern):
         before = steps[:position]
         mapping = _value_at(data, before)
         if step == _ANY_KEY and isinstance(mapping, dict):
             culprits = (
                 str(key)
                 for key, value in mapping.items()
-                if _is_refused(_with(data, before, {key: value}), section, steps)
+                if _is_refused(_with(data, before, {key: value}), section, pattern)
             )
             steps = [*before, next(culprits, step), *steps[position + 1 :]]
     return steps
 
 
-def _is_refused(data: object, section: type, steps: list[str]) -> bool:
+def _is_refused(data: object, section: type, pattern: list[str]) -> bool:
     try:
         msgspec.convert(data, section)
     except msgspec.ValidationError as error:
         match = _MESSAGE.match(str(error))
-        return match is not None and len(_steps(match["path"] or "")) == len(steps)
+        return match is not None and _steps(match["path"] or "") == pattern
     return False
 
 

@@ -39,14 +39,21 @@ class JournalWriter:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            _make_entry_durable(path.parent)
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
 
-    def append(self, event: Event) -> Record:
-        """Give the event its place in the chain; it is durable only after `durable`."""
-        self._last_s = max(self._last_s, round(self._now_s(), 6))
-        record, line = seal_line(seq=self._seq + 1, t_s=self._last_s, prev=self._prev, event=event)
-        self._seq, self._prev = record.seq, record.hash
+    def append(self, event: Event, accept: Callable[[Record], object] | None = None) -> Record:
+        """Give the event its place in the chain; it is durable only after `durable`.
+
+        Args:
+            accept: Sees the record first; if it raises, nothing is appended.
+        """
+        t_s = max(self._last_s, round(self._now_s(), 6))
+        record, line = seal_line(seq=self._seq + 1, t_s=t_s, prev=self._prev, event=event)
+        if accept is not None:
+            accept(record)
+        self._seq, self._prev, self._last_s = record.seq, record.hash, t_s
         self._pending.append(line)
         return record
 
@@ -67,7 +74,9 @@ class JournalWriter:
     async def _write_pending(self) -> None:
         lines, self._pending = b"".join(self._pending), []
         last_seq = self._seq
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
+        # Shielded: a waiter that is cancelled must not take the lines of all others with it.
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(self._executor, self._write, lines))
         self._durable_seq = last_seq
 
     def _write(self, lines: bytes) -> None:
@@ -87,3 +96,12 @@ class JournalWriter:
         """Release the file; appended events that were never waited for are dropped."""
         self._executor.shutdown()
         os.close(self._file)
+
+
+def _make_entry_durable(folder: Path) -> None:
+    """A new file survives a crash of the node only when its folder is on disk too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

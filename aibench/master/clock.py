@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,27 +25,32 @@ def read_anchor() -> ClockAnchor:
 
 
 class RunClock:
-    """Seconds since ``origin``, advancing with the monotonic clock of this process.
+    """Seconds since the run's first record, advancing with the monotonic clock of this process.
+
+    Attributes:
+        source: ``monotonic`` when this boot's own clock places the run, ``wall`` when only wall time can.
 
     Args:
-        origin: Anchor of the run's first record.
+        anchors: Instants of the run so far, each with its time on the run's axis; the last is the newest.
         last_s: Time of the last record, when a run goes on.
 
     Raises:
-        RunFolderError: Only the wall clock can place the run, and it stands before the last record.
+        RunFolderError: The clock stands before the last record.
     """
 
-    def __init__(self, origin: ClockAnchor, *, last_s: float = 0.0) -> None:
+    def __init__(self, anchors: Sequence[tuple[float, ClockAnchor]], *, last_s: float = 0.0) -> None:
         now = read_anchor()
-        if origin.boot_id and origin.boot_id == now.boot_id:
+        here = [(t_s, anchor) for t_s, anchor in anchors if anchor.boot_id and anchor.boot_id == now.boot_id]
+        t_s, anchor = (here or list(anchors))[-1]
+        if here:
             self.source = "monotonic"
-            now_s = now.monotonic_s - origin.monotonic_s
+            now_s = t_s + now.monotonic_s - anchor.monotonic_s
         else:
             self.source = "wall"
-            now_s = now.unix_s - origin.unix_s
+            now_s = t_s + now.unix_s - anchor.unix_s
         if now_s < last_s:
             raise RunFolderError(
-                f"the wall clock stands {last_s - now_s:.0f} s before the journal's last record: "
+                f"the {self.source} clock stands {last_s - now_s:.0f} s before the journal's last record: "
                 "set the clock, then resume"
             )
         self._zero_s = now.monotonic_s - now_s

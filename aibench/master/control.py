@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -77,12 +78,16 @@ def bind(host: str, port: int) -> socket.socket:
 class ControlServer(uvicorn.Server):
     """Uvicorn inside the master's own event loop; signals stay the master's."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-            )
+    def __init__(self, app: ASGIApp, *, keep_alive_s: float) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=math.ceil(keep_alive_s),
+            timeout_graceful_shutdown=2,
         )
+        super().__init__(config)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

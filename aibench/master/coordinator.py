@@ -44,6 +44,8 @@ from aibench.score.history import RunHistory, TrialHistory
 from aibench.search.search import Search
 
 BARRIER_POLL_S = 0.25
+MAX_POLLS_PER_S = 500
+"""Of all workers together while they wait for the start."""
 MAX_LEASES = 2
 """One trial in training and the next one, claimed while its last epoch runs."""
 
@@ -80,14 +82,15 @@ class Coordinator:
         self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
         self._dismissed: set[str] = set()
         self._unfinished: dict[int, _Unfinished] = {}
-        self._finished: list[TrialHistory] = []
         self._restore_search()
 
     # What the control service calls -------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> JoinReply:
-        """Take a gang in; a new incarnation ends the trials of the one before."""
+        """Take a gang in; a new incarnation ends the trials of the one before, which is sent away."""
         known = self.history.workers.get(request.worker)
+        if known is not None and request.incarnation in known.past_lives:
+            return self._welcome(stop=True)
         is_new_life = known is None or known.joined.incarnation != request.incarnation
         if not self.is_over and (is_new_life or (known is not None and known.lost_s is not None)):
             if is_new_life:
@@ -103,14 +106,7 @@ class Coordinator:
             )
         self._last_seen_s[request.worker] = self._now_s()
         self.open_barrier_if_due()
-        return JoinReply(
-            run=self.history.header.run,
-            workload=self._resolved.workload_name,
-            workload_options=self._resolved.workload_options,
-            heartbeat_s=self._config.control.heartbeat_s,
-            master_timeout_s=self._config.control.master_timeout_s,
-            stop=self.is_over,
-        )
+        return self._welcome(stop=self.is_over)
 
     def claim(self, request: ClaimRequest) -> ClaimReply:
         """Lease the next trial, the same one for the same request."""
@@ -123,7 +119,7 @@ class Coordinator:
             self._dismissed.add(request.worker)
             return ClaimReply(stop=True)
         if self.history.barrier is None:
-            return ClaimReply(retry_after_s=BARRIER_POLL_S)
+            return ClaimReply(retry_after_s=BARRIER_POLL_S + self._config.num_workers / MAX_POLLS_PER_S)
         if len(leases) >= MAX_LEASES:
             raise ProtocolError(409, f"worker {request.worker!r} holds {len(leases)} leases already")
         return ClaimReply(spec=self._lease(request))
@@ -190,10 +186,10 @@ class Coordinator:
         """Closed trials with an error, in the order of their end."""
         entries = tuple(
             HistoryEntry(trial=trial.number, architecture=trial.claimed.spec.architecture, error=trial.error)
-            for trial in self._finished[since:]
+            for trial in self.history.closed_trials[since:]
             if trial.error is not None
         )
-        return HistoryReply(entries=entries, next_since=max(since, len(self._finished)))
+        return HistoryReply(entries=entries, next_since=max(since, len(self.history.closed_trials)))
 
     # What the master's loop calls ---------------------------------------------------------------------
 
@@ -266,6 +262,11 @@ class Coordinator:
         """Whether the worker was told that there is nothing more to claim, holds no lease, and may end."""
         return worker in self._dismissed and not self._leases(worker)
 
+    def extend_leases(self, seconds: float) -> None:
+        """Forgive a silence in which the master itself did not listen."""
+        for worker in self._last_seen_s:
+            self._last_seen_s[worker] += seconds
+
     def expire_leases(self) -> None:
         """Give up workers that were silent for longer than a lease."""
         deadline_s = self._now_s() - self._config.control.lease_s
@@ -290,6 +291,16 @@ class Coordinator:
         self._record(RunEnded(reason=reason, detail=detail))
 
     # ----------------------------------------------------------------------------------------------------
+
+    def _welcome(self, *, stop: bool) -> JoinReply:
+        return JoinReply(
+            run=self.history.header.run,
+            workload=self._resolved.workload_name,
+            workload_options=self._resolved.workload_options,
+            heartbeat_s=self._config.control.heartbeat_s,
+            master_timeout_s=self._config.control.master_timeout_s,
+            stop=stop,
+        )
 
     def _greet(self, worker: str, incarnation: str) -> None:
         known = self.history.workers.get(worker)
@@ -375,14 +386,11 @@ class Coordinator:
                 unfinished_validation_images=unfinished.validation_images,
             )
         )
-        self._finished.append(trial)
         self._search.tell(trial.number, trial.error)
 
     def _restore_search(self) -> None:
         for trial in self.history.trials.values():
             spec = trial.claimed.spec
             self._search.restore(trial.number, spec.architecture.to_architecture(), spec.hyper_parameters)
-        closed = [t for t in self.history.trials.values() if t.closed_s is not None]
-        for trial in sorted(closed, key=lambda t: t.closed_s or 0.0):
-            self._finished.append(trial)
+        for trial in self.history.closed_trials:
             self._search.tell(trial.number, trial.error)

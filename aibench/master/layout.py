@@ -68,6 +68,17 @@ class RunLayout:
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise RunFolderError(f"{self.root}: cannot be written")
 
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration.
+
+        Raises:
+            RunFolderError: It cannot be written.
+        """
+        try:
+            self.config.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"{self.config}: cannot be written ({error.strerror})") from error
+
     def require_run(self) -> None:
         """Check that a run was started here.
 
@@ -96,9 +107,18 @@ class RunLayout:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read, whole or not at all.
+
+    Raises:
+        RunFolderError: It cannot be written.
+    """
     draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-        handle.write(data)
-    draft.replace(path)
+    try:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error

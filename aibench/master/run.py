@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -19,12 +20,12 @@ import yaml
 
 from aibench import __version__
 from aibench.api.events import EndReason, Event, RunResumed, RunStarted
-from aibench.api.launcher import Launcher, WorkerSpec, WorkerState
+from aibench.api.launcher import Launcher, WorkerSpec
 from aibench.api.protocol import ControlAddress
 from aibench.config import ResolvedRun, RunConfig, resolve
 from aibench.config.validate import to_section
 from aibench.counting import RULES_VERSION
-from aibench.errors import ConfigError, JournalError, LauncherError, RunFolderError
+from aibench.errors import ConfigError, DataError, JournalError, LauncherError, RunFolderError
 from aibench.journal import Journal, JournalWriter, read_journal
 from aibench.master.clock import RunClock, read_anchor
 from aibench.master.control import ControlServer, bind, build_app
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
 LAUNCHER_POLL_S = 1.0
+STALL_S = 2.0
+"""A pause between two ticks after which the master does not blame its workers for their silence."""
 MAX_FRUITLESS_RESTARTS = 3
 """Restarts of one worker without a finished epoch in between, after which it is left dead."""
 
@@ -76,9 +79,9 @@ def _start(
     resolved: ResolvedRun, layout: RunLayout, listener: socket.socket, on_progress: ProgressCallback
 ) -> RunOutcome:
     with layout.locked():
-        text = yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True)
-        layout.config.write_text(text, encoding="utf-8")
+        layout.write_config(yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True))
         anchor = read_anchor()
+        clock = RunClock([(0.0, anchor)])
         started = RunStarted(
             run=layout.root.name,
             aibench_version=__version__,
@@ -90,7 +93,7 @@ def _start(
             workload=resolved.description,
             config=resolved.document,
         )
-        master = _Master(resolved, layout, listener, RunClock(anchor), RunHistory(), on_progress)
+        master = _Master(resolved, layout, listener, clock, RunHistory(), on_progress)
         return asyncio.run(master.run(started))
 
 
@@ -104,31 +107,59 @@ def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback)
 
     Raises:
         RunFolderError: No run, another master on it, or a wall clock that went back.
+        DataError: The data or the workload changed since the run started.
         JournalError: The journal is damaged, or the run ended already.
     """
     layout = RunLayout(root.absolute())
     layout.require_run()
     with layout.locked():
+        resolved.launcher.check(worker_specs(resolved, layout))
         journal = read_journal(layout.journal)
-        history = _resumable(journal)
+        history = _resumable(journal, root)
+        _check_same_data(resolved, history)
         assert history.last is not None
-        clock = RunClock(history.header.anchor, last_s=history.last.t_s)
+        clock = RunClock(history.anchors, last_s=history.last.t_s)
         if journal.damage:
-            with layout.journal.open("r+b") as file:
-                file.truncate(journal.intact_bytes)
+            _cut_off(layout.journal, journal.intact_bytes)
         with _listen_again(resolved, layout) as listener:
             master = _Master(resolved, layout, listener, clock, history, on_progress)
             return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
 
 
+def _check_same_data(resolved: ResolvedRun, history: RunHistory) -> None:
+    if history.header.rules_version != RULES_VERSION:
+        raise DataError(
+            f"the run was started by rules {history.header.rules_version}, this release has {RULES_VERSION}: "
+            "resume it with the release that started it"
+        )
+    found, recorded = resolved.description, history.header.workload
+    if found != recorded:
+        different = [
+            name for name in recorded.__struct_fields__ if getattr(found, name) != getattr(recorded, name)
+        ]
+        raise DataError(
+            f"the workload is not the one this run started with: {', '.join(different)} changed "
+            f"(data set {found.dataset.name} has fingerprint {found.dataset.fingerprint[:16]}, "
+            f"expected {recorded.dataset.fingerprint[:16]})"
+        )
+
+
 def _listen_again(resolved: ResolvedRun, layout: RunLayout) -> socket.socket:
     """Listen where the configuration says; without a fixed port, first where the workers still look."""
     control = resolved.config.control
-    if control.port == 0 and layout.control.exists():
-        before = msgspec.json.decode(layout.control.read_bytes(), type=ControlAddress)
-        with contextlib.suppress(ConfigError):
+    if control.port == 0:
+        # Whatever is wrong with the old address, the workers read the new one.
+        with contextlib.suppress(ConfigError, OSError, msgspec.MsgspecError, httpx.InvalidURL):
+            before = msgspec.json.decode(layout.control.read_bytes(), type=ControlAddress)
             return bind(control.host, httpx.URL(before.url).port or 0)
     return bind(control.host, control.port)
+
+
+def _cut_off(path: Path, length_bytes: int) -> None:
+    try:
+        os.truncate(path, length_bytes)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be cut to its intact part ({error.strerror})") from error
 
 
 def resolve_for_resume(root: Path) -> ResolvedRun:
@@ -141,21 +172,19 @@ def resolve_for_resume(root: Path) -> ResolvedRun:
     """
     layout = RunLayout(root.absolute())
     layout.require_run()
-    history = _resumable(read_journal(layout.journal))
+    history = _resumable(read_journal(layout.journal), root)
     return resolve(to_section(history.header.config, RunConfig))
 
 
-def _resumable(journal: Journal) -> RunHistory:
+def _resumable(journal: Journal, root: Path) -> RunHistory:
     if journal.damage and not journal.is_cut_off:
         raise journal.damage
     if not journal.records:
         raise JournalError("the journal is empty", line=1, recoverable=0)
     history = RunHistory.of(journal.records)
     if history.ended:
-        raise JournalError(
-            f"the run ended already ({history.ended.reason})",
-            line=len(journal.records),
-            recoverable=len(journal.records),
+        raise RunFolderError(
+            f"{root}: the run ended already ({history.ended.reason}); look at it with aibench report"
         )
     return history
 
@@ -196,10 +225,13 @@ class _Master:
     on_progress: ProgressCallback
     signal_number: int | None = None
     placements: dict[str, _Placement] = field(default_factory=dict)
+    journal: JournalWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
 
     async def run(self, first: Event) -> RunOutcome:
         """Record ``first``, go on until the run ends, and write the reports."""
-        self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
         try:
             self._record(first)
             await self.journal.durable()
@@ -209,11 +241,12 @@ class _Master:
                 await self.journal.durable()
         finally:
             self.journal.close()
-        self.layout.control.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.layout.control.unlink()
         return RunOutcome(report=write_reports(self.layout, self.history), signal_number=self.signal_number)
 
     def _record(self, event: Event) -> None:
-        self.history.apply(self.journal.append(event))
+        self.journal.append(event, accept=self.history.apply)
 
     @contextlib.asynccontextmanager
     async def _service(self) -> AsyncIterator[Coordinator]:
@@ -230,7 +263,8 @@ class _Master:
         token = secrets.token_urlsafe(32)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
-        server = ControlServer(build_app(coordinator, self.journal, token))
+        app = build_app(coordinator, self.journal, token)
+        server = ControlServer(app, keep_alive_s=3 * config.control.heartbeat_s)
         serving = asyncio.create_task(server.serve(sockets=[self.listener]))
         try:
             yield coordinator
@@ -259,9 +293,12 @@ class _Master:
         self.signal_number = self.signal_number or number
 
     async def _watch(self, coordinator: Coordinator) -> None:
-        polled = time.monotonic()
+        polled = ticked = time.monotonic()
         while not coordinator.is_over:
             await asyncio.sleep(TICK_S)
+            gap_s, ticked = time.monotonic() - ticked, time.monotonic()
+            if gap_s > STALL_S:
+                coordinator.extend_leases(gap_s)
             coordinator.open_barrier_if_due()
             coordinator.expire_leases()
             if time.monotonic() - polled >= LAUNCHER_POLL_S:
@@ -285,7 +322,7 @@ class _Master:
             placement = self.placements[worker]
             if not status.state.is_terminal or placement.is_given_up:
                 continue
-            if status.state is WorkerState.EXITED and coordinator.is_dismissed(worker):
+            if coordinator.is_dismissed(worker):
                 continue
             coordinator.lose(worker, f"its processes ended ({status.detail})")
             await self._restart(placement)

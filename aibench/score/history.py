@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aibench.api.events import (
+    ClockAnchor,
     EpochFinished,
     Event,
     Outcome,
@@ -72,6 +73,7 @@ class WorkerHistory:
         lost_s: When it was last given up; None while it is thought alive.
         away_s: Closed spans between a loss and the next join.
         num_claimed: Trials claimed by all its incarnations.
+        past_lives: Incarnations that a newer one replaced.
     """
 
     joined_s: float
@@ -79,6 +81,7 @@ class WorkerHistory:
     lost_s: float | None = None
     away_s: list[tuple[float, float]] = field(default_factory=list)
     num_claimed: int = 0
+    past_lives: set[str] = field(default_factory=set)
 
 
 class RunHistory:
@@ -92,9 +95,11 @@ class RunHistory:
         self.barrier: StartBarrierOpened | None = None
         self.ended: RunEnded | None = None
         self.resumes: list[RunResumed] = []
+        self.anchors: list[tuple[float, ClockAnchor]] = []
         self.workers: dict[str, WorkerHistory] = {}
         self.trials: dict[int, TrialHistory] = {}
         self.open_trials: dict[int, TrialHistory] = {}
+        self.closed_trials: list[TrialHistory] = []
         self.last: Record | None = None
 
     @classmethod
@@ -143,8 +148,10 @@ class RunHistory:
         match event:
             case RunStarted():
                 self.started = event
+                self.anchors.append((t_s, event.anchor))
             case RunResumed():
                 self.resumes.append(event)
+                self.anchors.append((t_s, event.anchor))
             case StartBarrierOpened():
                 self._open_barrier(event)
             case WorkerJoined():
@@ -167,8 +174,11 @@ class RunHistory:
 
     def _join(self, t_s: float, event: WorkerJoined) -> None:
         worker = self.workers.setdefault(event.worker, WorkerHistory(t_s, event))
+        if event.incarnation in worker.past_lives:
+            raise ValueError(f"a past life of {event.worker!r} joins again")
         if worker.joined.incarnation != event.incarnation:
             self._check_no_lease(event.worker)
+            worker.past_lives.add(worker.joined.incarnation)
         if worker.lost_s is not None:
             worker.away_s.append((worker.lost_s, t_s))
         worker.joined, worker.lost_s = event, None
@@ -231,7 +241,7 @@ class RunHistory:
         if event.outcome is Outcome.COMPLETED and done < due:
             raise ValueError(f"trial {event.trial}: completed with {done} of {due} epochs")
         trial.closed_s, trial.closed = t_s, event
-        del self.open_trials[trial.number]
+        self.closed_trials.append(self.open_trials.pop(trial.number))
 
     def _end(self, event: RunEnded) -> None:
         if self.open_trials:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,12 +13,14 @@ import msgspec
 from aibench.api.events import Device
 from aibench.api.workload import HyperParameters, WorkloadDescription
 from aibench.score.history import RunHistory, TrialHistory, epoch_error
-from aibench.score.rules import check, facts_of, verdict
+from aibench.score.rules import Verdict, check, facts_of, verdict
 from aibench.score.score import Sample, Score, compute_score
 from aibench.score.shares import TimeShares, total_shares, worker_shares
 from aibench.score.statistics import stability
 
 FORMAT = "aibench-report/1"
+VALID = (Verdict.CLOSED, Verdict.OPEN, Verdict.SMOKE)
+_MAY_DIFFER = ("name", "seed", "control", "launcher")
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +161,7 @@ def build_report(history: RunHistory) -> Report:
     score = compute_score(history)
     by_worker = worker_shares(history)
     total = total_shares(by_worker) if by_worker else None
-    facts = facts_of(history, score, total)
+    facts = facts_of(history, score, by_worker)
     findings = check(facts)
     header = history.header
     start_s = history.start_s or 0.0
@@ -190,6 +192,29 @@ def build_report(history: RunHistory) -> Report:
         num_records=history.last.seq,
         seal=history.last.hash if history.ended else None,
     )
+
+
+def why_incomparable(reports: Sequence[Report]) -> str | None:
+    """Why several runs have no common mean; None if they are runs of one thing, all valid."""
+    for report in reports:
+        if report.score is None:
+            return f"{report.run} has no finished epoch"
+        if report.verdict not in VALID:
+            return f"{report.run} is {report.verdict}"
+    first = reports[0]
+    for other in reports[1:]:
+        ours, theirs = _comparable(first), _comparable(other)
+        different = sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+        if different:
+            return f"{first.run} and {other.run} differ in {', '.join(different)}"
+    return None
+
+
+def _comparable(report: Report) -> dict[str, Any]:
+    """What runs of one configuration on one kind of system have in common."""
+    config = {key: value for key, value in report.config.items() if key not in _MAY_DIFFER}
+    workload = msgspec.to_builtins(report.workload)
+    return {**config, "rules_version": report.rules_version, "workload": workload}
 
 
 def _score_part(score: Score) -> ScoreReport:
@@ -293,12 +318,13 @@ def _turnaround(history: RunHistory) -> TurnaroundReport | None:
 
 
 def _turnarounds_s(history: RunHistory) -> Iterator[float]:
-    last_closed_s: dict[str, float | None] = defaultdict(lambda: None)
+    last_closed_s: dict[tuple[str, str], float | None] = defaultdict(lambda: None)
     for trial in history.trials.values():
-        before_s = last_closed_s[trial.claimed.worker]
+        life = (trial.claimed.worker, trial.claimed.incarnation)
+        before_s = last_closed_s[life]
         if trial.epochs and before_s is not None:
             yield max(0.0, _first_step_s(trial) - before_s)
-        last_closed_s[trial.claimed.worker] = trial.closed_s
+        last_closed_s[life] = trial.closed_s
 
 
 def _first_step_s(trial: TrialHistory) -> float:

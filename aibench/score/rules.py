@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,11 +12,12 @@ from aibench.errors import ArchitectureError
 from aibench.score.history import RunHistory
 from aibench.score.score import Score
 from aibench.score.shares import TimeShares
+from aibench.score.units import percent
 
 MIN_MEASURED_TIME_S = 3600.0
 MAX_CLOSED_ERROR = 0.30
 MAX_SMOKE_ERROR = 0.30
-ALLOWED_PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+ALLOWED_PRECISIONS = ("fp32", "bf16", "fp16")
 MAX_OVERBOOKED_SHARE = 0.01
 
 
@@ -45,7 +46,9 @@ class Facts:
     num_epochs: int | None = None
     is_sealed: bool | None = None
     miscounted_trials: tuple[int, ...] | None = None
+    trials_with_odd_images: tuple[int, ...] | None = None
     overbooked_share: float | None = None
+    clock_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +81,12 @@ def verdict(facts: Facts, findings: tuple[Finding, ...]) -> Verdict:
     return Verdict(facts.division.value)
 
 
-def facts_of(history: RunHistory, score: Score | None, shares: TimeShares | None) -> Facts:
-    """What a run's records show; operations are counted again from every architecture."""
+def facts_of(history: RunHistory, score: Score | None, shares: Mapping[str, TimeShares]) -> Facts:
+    """What a run's records show; operations are counted again from every architecture.
+
+    Args:
+        shares: Time shares of every worker.
+    """
     header = history.header
     return Facts(
         division=header.division,
@@ -93,7 +100,9 @@ def facts_of(history: RunHistory, score: Score | None, shares: TimeShares | None
         num_epochs=score.num_epochs if score else 0,
         is_sealed=history.ended is not None,
         miscounted_trials=tuple(_miscounted(history)),
-        overbooked_share=_overbooked_share(shares) if shares else 0.0,
+        trials_with_odd_images=tuple(_trials_with_odd_images(history)),
+        overbooked_share=max(map(_overbooked_share, shares.values()), default=0.0),
+        clock_sources=tuple(sorted({resume.clock for resume in history.resumes})),
     )
 
 
@@ -120,16 +129,22 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         "do not edit the journal",
     )  # fmt: skip
     yield _rule(
+        "images", None if facts.trials_with_odd_images is None else not facts.trials_with_odd_images,
+        "an epoch trains at most the whole training set and validates the whole validation set",
+        _when_known(facts.trials_with_odd_images, _listed("trials", facts.trials_with_odd_images)),
+        "check the workload's trainer; do not edit the journal",
+    )  # fmt: skip
+    yield _rule(
         "time-books",
         None if facts.overbooked_share is None else facts.overbooked_share <= MAX_OVERBOOKED_SHARE,
-        f"ranks book at most {MAX_OVERBOOKED_SHARE:.0%} more time than passed",
-        _when_known(facts.overbooked_share, f"{facts.overbooked_share or 0.0:.2%} more"),
+        f"the ranks of a worker book at most {percent(MAX_OVERBOOKED_SHARE, digits=0)} more time than passed",
+        _when_known(facts.overbooked_share, f"{percent(facts.overbooked_share or 0.0, digits=2)} more"),
         "check the clocks of the nodes",
     )  # fmt: skip
     if facts.division is Division.SMOKE:
         yield _rule(
             "smoke-error", None if facts.best_error is None else facts.best_error < MAX_SMOKE_ERROR,
-            f"best error under {MAX_SMOKE_ERROR:.0%}", _percent(facts.best_error),
+            f"best error under {percent(MAX_SMOKE_ERROR, digits=0)}", _percent(facts.best_error),
             "look at the reasons of the failed trials, or give slow machines more measured time",
         )  # fmt: skip
     else:
@@ -155,7 +170,7 @@ def _closed_findings(facts: Facts) -> Iterator[Finding]:
     )  # fmt: skip
     yield _rule(
         "accuracy", None if facts.best_error is None else facts.best_error < MAX_CLOSED_ERROR,
-        f"best error under {MAX_CLOSED_ERROR:.0%}", _percent(facts.best_error),
+        f"best error under {percent(MAX_CLOSED_ERROR, digits=0)}", _percent(facts.best_error),
         "train longer: raise limits.measured_time_s or epochs",
     )  # fmt: skip
     yield _rule(
@@ -165,6 +180,11 @@ def _closed_findings(facts: Facts) -> Iterator[Finding]:
     yield _rule(
         "search", facts.search_enabled, "architecture search enabled",
         "enabled" if facts.search_enabled else "disabled", "set search.architecture",
+    )  # fmt: skip
+    yield _rule(
+        "one-clock", "wall" not in facts.clock_sources, "a resumed run goes on with the same boot's clock",
+        "placed by wall time" if "wall" in facts.clock_sources else "one monotonic clock",
+        "resume on the node where the run started, before it reboots",
     )  # fmt: skip
 
 
@@ -177,7 +197,7 @@ def _when_known(value: object, text: str) -> str:
 
 
 def _percent(error: float | None) -> str:
-    return _when_known(error, f"{error or 0.0:.2%}")
+    return _when_known(error, percent(error or 0.0, digits=2))
 
 
 def _listed(noun: str, numbers: tuple[int, ...] | None) -> str:
@@ -187,6 +207,18 @@ def _listed(noun: str, numbers: tuple[int, ...] | None) -> str:
 def _overbooked_share(shares: TimeShares) -> float:
     total_s = sum(shares.seconds.values())
     return shares.overbooked_s / total_s if total_s else 0.0
+
+
+def _trials_with_odd_images(history: RunHistory) -> Iterator[int]:
+    dataset = history.header.workload.dataset
+    for trial in history.trials.values():
+        results = [timed.finished.result for timed in trial.epochs]
+        if any(
+            result.train_images > dataset.train_images
+            or result.validation_images != dataset.validation_images
+            for result in results
+        ):
+            yield trial.number
 
 
 def _miscounted(history: RunHistory) -> Iterator[int]:

@@ -1,7 +1,8 @@
 """The score: W(T) / (t_last_finished_epoch - t_start), times -ln(error).
 
 W(T) sums, over every epoch finished by T of trials that did not fail, train images · training operations +
-validation images · evaluation operations. t_start is the first trial's start. Source: the reference
+validation images · evaluation operations. t_start is the first trial's start. The last finished epoch may
+be a failed trial's, so that time spent on failures is not left out. Source: the reference
 implementation of AIPerf v1.0; where we differ because it errs is tested in
 tests/unit/test_original_defects.py.
 """
@@ -28,7 +29,7 @@ class Sample:
     Attributes:
         t_s: Seconds since the first trial's start.
         work_ops: W, an exact integer.
-        elapsed_s: From the first trial's start to the last epoch finished by then.
+        elapsed_s: From the first trial's start to the last epoch finished by then, of failed trials too.
         best_error: Lowest top-1 validation error by then, floored at 1 / validation images.
         is_error_floored: The error was 0 and stands at its floor.
     """
@@ -47,7 +48,7 @@ class Sample:
     @property
     def normalized_ops_per_s(self) -> float:
         """Normalized score: score · -ln(error)."""
-        return self.ops_per_s * -math.log(self.best_error)
+        return self.ops_per_s * (0.0 - math.log(self.best_error))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,26 +73,31 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
+    """One finished epoch, seconds since the first trial's start; one of a failed trial passes time only."""
+
     t_s: float
-    ops: int
-    error: float
-    is_error_floored: bool
     trial: int
+    ops: int = 0
+    error: float = math.inf
+    is_error_floored: bool = False
+
+    @property
+    def scores(self) -> bool:
+        return self.error < math.inf
 
 
 def compute_score(history: RunHistory) -> Score | None:
     """Score of a run, finished or not; None before the first finished epoch of a trial that did not fail."""
-    start_s = history.start_s
-    work = sorted(_scoring_work(history), key=lambda item: item.t_s)
-    if start_s is None or not work or work[-1].t_s <= start_s:
+    work = sorted(_work(history), key=lambda item: item.t_s)
+    scoring = [item for item in work if item.scores]
+    if not scoring or work[-1].t_s <= 0:
         return None
-    times = sample_times(work[0].t_s - start_s, work[-1].t_s - start_s)
-    curve = _sample(work, start_s, times)
+    curve = _sample(work, sample_times(scoring[0].t_s, work[-1].t_s))
     return Score(
         final=curve[-1],
         curve=curve,
-        best_trial=min(work, key=lambda item: item.error).trial,
-        num_epochs=len(work),
+        best_trial=min(scoring, key=lambda item: item.error).trial,
+        num_epochs=len(scoring),
         unfinished_ops=_unfinished_ops(history),
         failed_ops=_failed_ops(history),
     )
@@ -118,36 +124,39 @@ def epoch_ops(trial: TrialClaimed, epoch: EpochFinished) -> int:
     return result.train_images * trial.train_ops + result.validation_images * trial.evaluation_ops
 
 
-def _scoring_work(history: RunHistory) -> Iterable[_Work]:
+def _work(history: RunHistory) -> Iterable[_Work]:
+    start_s = history.start_s or 0.0
     for trial in history.trials.values():
-        if not trial.scores:
-            continue
         for timed in trial.epochs:
+            if not trial.scores:
+                yield _Work(timed.t_s - start_s, trial.number)
+                continue
             error = epoch_error(timed.finished)
             floor = 1 / timed.finished.result.validation_images
             yield _Work(
-                t_s=timed.t_s,
+                timed.t_s - start_s,
+                trial.number,
                 ops=epoch_ops(trial.claimed, timed.finished),
                 error=max(error, floor),
                 is_error_floored=error < floor,
-                trial=trial.number,
             )
 
 
-def _sample(work: Sequence[_Work], start_s: float, times: Sequence[float]) -> tuple[Sample, ...]:
+def _sample(work: Sequence[_Work], times: Sequence[float]) -> tuple[Sample, ...]:
+    """The score at each of ``times``, the first of which is not before the first scoring epoch."""
     samples: list[Sample] = []
     total, best, done = 0, work[0], 0
     for t_s in times:
-        while done < len(work) and work[done].t_s - start_s <= t_s:
+        while done < len(work) and work[done].t_s <= t_s:
             total += work[done].ops
             best = min(best, work[done], key=lambda item: item.error)
             done += 1
-        if work[done - 1].t_s > start_s:
+        if work[done - 1].t_s > 0:
             samples.append(
                 Sample(
                     t_s=t_s,
                     work_ops=total,
-                    elapsed_s=work[done - 1].t_s - start_s,
+                    elapsed_s=work[done - 1].t_s,
                     best_error=best.error,
                     is_error_floored=best.is_error_floored,
                 )

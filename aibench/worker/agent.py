@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 MAX_GANG_RESTARTS = 3
+GANG_PID_VARIABLE = "AIBENCH_GANG_PID"
+"""Where a rank finds the process id of its torchrun, to end with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,12 +21,14 @@ class WorkerSettings:
 
     Attributes:
         device: ``cpu``, ``auto``, or a device type of torch.
+        first_device: Accelerators of the node that other workers use before this one's.
     """
 
     control_file: Path
     worker: str
     num_ranks: int
     device: str
+    first_device: int
 
 
 def become_gang(settings: WorkerSettings) -> NoReturn:
@@ -42,13 +46,17 @@ def gang_argv(settings: WorkerSettings) -> list[str]:
         *(f"--nproc-per-node={settings.num_ranks}", f"--max-restarts={MAX_GANG_RESTARTS}"),
         *("--monitor-interval=0.2", "-m", "aibench", "rank"),
         *("--control", str(settings.control_file), "--worker", settings.worker),
-        *("--device", settings.device),
+        *("--device", settings.device, "--first-device", str(settings.first_device)),
     ]
 
 
 def gang_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment with what a restart of the gang needs.
+    """The environment with what the ranks and a restart of the gang need; this process becomes torchrun.
 
     Sharing the rendezvous' store with the process group makes restarts hang for minutes (pytorch#135712).
     """
-    return {**environment, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return {
+        **environment,
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        GANG_PID_VARIABLE: str(os.getpid()),
+    }

@@ -12,7 +12,7 @@ import msgspec
 import tenacity
 
 from aibench.api.protocol import ControlAddress, Refusal
-from aibench.errors import AibenchError, ProtocolError
+from aibench.errors import MasterAwayError, ProtocolError
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +20,6 @@ Reply = TypeVar("Reply", bound=msgspec.Struct)
 
 REQUEST_TIMEOUT_S = 30.0
 MAX_RETRY_PAUSE_S = 3.0
-
-
-class MasterAwayError(AibenchError):
-    """The master did not answer; it may come back, perhaps with another address and token."""
 
 
 class Connection:

@@ -11,10 +11,8 @@ import psutil
 import torch
 
 from aibench.api.events import Device
+from aibench.api.launcher import AUTO, CPU
 from aibench.errors import LauncherError
-
-CPU = "cpu"
-AUTO = "auto"
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,11 +32,12 @@ def take_inventory() -> Inventory:
     )
 
 
-def place_rank(inventory: Inventory, wanted: str, local_rank: int) -> tuple[str, Device]:
+def place_rank(inventory: Inventory, wanted: str, position: int) -> tuple[str, Device]:
     """Choose the device of a rank: its torch name and its description.
 
     Args:
         wanted: ``cpu``, ``auto``, or a device type of torch.
+        position: Number of the rank among all ranks of all workers of this node.
 
     Raises:
         LauncherError: The node has no such device.
@@ -50,7 +49,7 @@ def place_rank(inventory: Inventory, wanted: str, local_rank: int) -> tuple[str,
         raise LauncherError(
             f"device {wanted!r}: this node has {', '.join(sorted(kinds)) or 'no accelerator'}"
         )
-    index = local_rank % len(inventory.accelerators)
+    index = position % len(inventory.accelerators)
     device = inventory.accelerators[index]
     return f"{device.kind}:{index}", device
 

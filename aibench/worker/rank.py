@@ -25,12 +25,14 @@ import torch
 import torch.distributed as dist
 
 from aibench.api.events import Device, Outcome
+from aibench.api.launcher import CPU
 from aibench.api.protocol import Acknowledgement, JoinReply, JoinRequest
 from aibench.api.workload import EpochResult, Gang, Progress, Trainer, TrialSpec
-from aibench.errors import TrialError
+from aibench.errors import AibenchError, TrialError
 from aibench.registry import workload_type
+from aibench.worker.agent import GANG_PID_VARIABLE
 from aibench.worker.connection import Connection
-from aibench.worker.inventory import CPU, place_rank, take_inventory
+from aibench.worker.inventory import place_rank, take_inventory
 from aibench.worker.session import Claim, Session, finish_request
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -38,6 +40,8 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 logger = logging.getLogger(__name__)
 
 PARENT_POLL_S = 1.0
+BLAME_GRACE_S = 3.0
+REPORT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +51,7 @@ class RankSettings:
     control_file: Path
     worker: str
     device: str
+    first_device: int
 
 
 class _Order(msgspec.Struct, frozen=True):
@@ -63,7 +68,8 @@ def run_rank(settings: RankSettings) -> None:
     """
     _end_with_parent()
     local_rank = int(os.environ["LOCAL_RANK"])
-    device, description = place_rank(take_inventory(), settings.device, local_rank)
+    position = settings.first_device + local_rank
+    device, description = place_rank(take_inventory(), settings.device, position)
     backend = _open_process_group(device, is_shared=_is_shared(device))
     gang = Gang(rank=dist.get_rank(), num_ranks=dist.get_world_size(), device=device)
     joining = _introduce(settings.worker, backend, description, gang)
@@ -102,8 +108,15 @@ class _Rank:
             raise
 
     def _report_failure(self, spec: TrialSpec, reason: str) -> None:
+        # If another rank died, this one only sees its collective break, and torchrun ends it meanwhile: then
+        # the trial is lost, not at fault.
+        time.sleep(BLAME_GRACE_S)
         message = finish_request(self._joining, spec.trial, Outcome.FAILED, reason)
-        Connection(self._control_file).call("/v1/finish", message, Acknowledgement)
+        try:
+            connection = Connection(self._control_file)
+            connection.call_until("/v1/finish", message, Acknowledgement, timeout_s=REPORT_TIMEOUT_S)
+        except AibenchError:
+            logger.exception("trial %d: its failure could not be reported", spec.trial)
 
 
 class _Follower(_Rank):
@@ -130,6 +143,9 @@ class _Leader(_Rank):
             waiting_since_s = time.perf_counter()
             claimed = claim.result()
             search_wait_s = time.perf_counter() - max(waiting_since_s, claimed.asked_at_s)
+            if claimed.spec is not None and not self._session.is_wanted(claimed.spec.trial):
+                claim = self._session.claim()
+                continue
             spec = _broadcast(_Order(claimed.spec), _Order).spec
             if spec is None:
                 break
@@ -212,10 +228,10 @@ def _broadcast_flag(flag: bool) -> bool:
 
 def _end_with_parent() -> None:
     """End this process when torchrun is gone, however it went: an orphan would hold its device for ever."""
-    parent = os.getppid()
+    gang_pid = int(os.environ[GANG_PID_VARIABLE])
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == gang_pid:
             time.sleep(PARENT_POLL_S)
         os._exit(1)
 

@@ -28,8 +28,9 @@ from aibench.api.protocol import (
     JoinRequest,
 )
 from aibench.api.workload import EpochResult, Progress, TrialSpec
-from aibench.errors import ProtocolError
-from aibench.worker.connection import Connection, MasterAwayError, Reply
+from aibench.errors import MasterAwayError, ProtocolError
+from aibench.worker.agent import GANG_PID_VARIABLE
+from aibench.worker.connection import Connection, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +102,19 @@ class Session:
             result=result,
             search_wait_s=search_wait_s,
         )
-        self._outbox.submit(self._send_event, trial, "/v1/epoch", message)
+        self._post(self._send_event, trial, "/v1/epoch", message)
 
     def report_end(self, trial: int, outcome: Outcome, reason: str = "") -> Future[None]:
         """Queue the end of a trial."""
         unfinished = (self._progress.train_images, self._progress.validation_images)
         self._trial = None
         message = finish_request(self._joining, trial, outcome, reason, unfinished)
-        return self._outbox.submit(self._send_event, trial, "/v1/finish", message)
+        return self._post(self._send_event, trial, "/v1/finish", message)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> Future[None]:
+        future = self._outbox.submit(call, *arguments)
+        future.add_done_callback(_leave_if_failed)
+        return future
 
     def is_wanted(self, trial: int) -> bool:
         """Whether the master still waits for this trial."""
@@ -183,7 +189,9 @@ class Session:
             self._join_again()
 
     def _send_join(self) -> JoinReply:
-        reply = self._connection.call_until("/v1/join", self._joining, JoinReply, timeout_s=JOIN_TIMEOUT_S)
+        reply = self._connection.call_until(
+            "/v1/join", self._joining, JoinReply, timeout_s=self._master_timeout_s
+        )
         self._num_joins += 1
         if reply.stop:
             self._stop.set()
@@ -230,7 +238,7 @@ class Session:
             self._given_up.add(trial)
         if refusal.must_join:
             # By then an event may have been refused for the same reason, and new trials claimed.
-            self._outbox.submit(self._join_again_unless_done, num_joins)
+            self._post(self._join_again_unless_done, num_joins)
 
 
 def finish_request(
@@ -248,7 +256,13 @@ def finish_request(
     )
 
 
+def _leave_if_failed(sent: Future[None]) -> None:
+    """An event that cannot be sent for a reason nobody foresaw must not vanish."""
+    if error := sent.exception():
+        leave(f"an event was not sent: {type(error).__name__}: {error}")
+
+
 def leave(reason: str) -> None:
     """End the whole worker from any thread: torchrun above ends all ranks."""
     logger.error("%s: this worker ends", reason)
-    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(int(os.environ[GANG_PID_VARIABLE]), signal.SIGTERM)

@@ -20,6 +20,7 @@ from aibench.architecture import Shape
 from aibench.architecture.resnet import resnet
 from aibench.errors import ConfigError
 from aibench.master.control import MAX_BODY_BYTES, bind
+from aibench.score.html import render_html
 from aibench.score.report import build_report
 
 CLAIM = ClaimRequest(worker="w0", incarnation="a", request="r1")
@@ -38,8 +39,8 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedMaster]:
     """One for all tests that no request may change."""
     served = ServedMaster(tmp_path_factory.mktemp("idle"))
     yield served
-    assert [event["event"] for event in served.events()] == ["run_started"]
     served.stop()
+    assert [event["event"] for event in served.events()] == ["run_started"]
 
 
 def send(master: ServedMaster, path: str, body: bytes) -> httpx.Response:
@@ -140,12 +141,12 @@ def test_a_message_that_breaks_off_in_something_else_is_refused(idle: ServedMast
 
 
 def numbers(text: bytes) -> list[tuple[str, bytes]]:
-    epoch = msgspec.json.encode(EPOCH)
+    epoch = msgspec.json.encode(msgspec.structs.replace(EPOCH, result=epoch_result(2)))
     return [
-        ("/v1/heartbeat", VALID + b',"train_images":' + text + b"}"),
+        ("/v1/heartbeat", VALID + b',"trial":1,"train_images":' + text + b"}"),
         ("/v1/heartbeat", VALID + b',"trial":' + text + b"}"),
         ("/v1/finish", VALID + b',"outcome":"failed","trial":' + text + b"}"),
-        ("/v1/finish", VALID + b',"outcome":"failed","trial":1,"unfinished_train_images":' + text + b"}"),
+        ("/v1/finish", VALID + b',"outcome":"failed","trial":2,"unfinished_train_images":' + text + b"}"),
         ("/v1/epoch", epoch.replace(b'"train_images":100', b'"train_images":' + text)),
         ("/v1/epoch", epoch.replace(b'"train_loss":0.5', b'"train_loss":' + text)),
         ("/v1/epoch", epoch.replace(b'"compute_s":1.0', b'"compute_s":' + text)),
@@ -160,14 +161,16 @@ def test_numbers_without_measure_never_break_the_service_or_the_journal(
     master: ServedMaster, text: bytes
 ) -> None:
     master.post("/v1/join", join_request())
-    master.post("/v1/claim", CLAIM)
+    for message in ("r1", "r2"):
+        master.post("/v1/claim", msgspec.structs.replace(CLAIM, request=message))
+    master.post("/v1/epoch", EPOCH)
     for path, body in numbers(text):
         response = send(master, path, body)
         assert response.status_code < 500, (path, response.text)
     master.run(lambda: master.coordinator.end(EndReason.SIGNAL))
     master.stop()
     assert master.events()[-1]["event"] == "run_ended"
-    assert msgspec.json.encode(build_report(master.history))
+    assert render_html(build_report(master.history))
 
 
 def nested(open_: bytes, depth: int) -> bytes:

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,8 +51,9 @@ def with_accelerators(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
 
 
 def test_a_worker_is_aibench_with_its_share_of_cores_and_traffic_on_this_machine(
-    tmp_path: Path, cores: None
+    tmp_path: Path, cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
     launcher = LocalLauncher(LocalOptions())
     worker = spec(tmp_path, num_ranks=3)
     launcher.check([worker, spec(tmp_path, "w1")])
@@ -59,9 +61,15 @@ def test_a_worker_is_aibench_with_its_share_of_cores_and_traffic_on_this_machine
         argv=(
             *(sys.executable, "-m", "aibench", "worker"),
             *("--control", str(tmp_path / "control.json"), "--worker", "w0"),
-            *("--ranks", "3", "--device", "cpu"),
+            *("--ranks", "3", "--device", "cpu", "--first-device", "0"),
         ),
-        environment={"OMP_NUM_THREADS": "2", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"},
+        environment={
+            "OMP_NUM_THREADS": "2",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": f"{Path(local.__file__).parents[1]}:/mine",
+            "PYTHONSAFEPATH": "1",
+        },
     )
 
 
@@ -70,6 +78,21 @@ def test_ranks_that_outnumber_the_cores_get_one_thread_each(tmp_path: Path, core
     worker = spec(tmp_path, num_ranks=20, oversubscribe=True)
     launcher.check([worker])
     assert launcher.render(worker).environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_workers_on_accelerators_get_devices_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_accelerators(monkeypatch, *["cuda"] * 8)
+    launcher = LocalLauncher(LocalOptions())
+    workers = [
+        spec(tmp_path, "w0", device="auto", num_ranks=4),
+        spec(tmp_path, "w1", device="cpu"),
+        spec(tmp_path, "w2", device="cuda", num_ranks=3),
+        spec(tmp_path, "w3", device="auto"),
+    ]
+    launcher.check(workers)
+    assert [launcher.render(worker).argv[-1] for worker in workers] == ["0", "0", "4", "7"]
 
 
 @pytest.mark.parametrize(
@@ -196,13 +219,15 @@ def test_another_process_with_the_pid_of_a_dead_worker_is_not_adopted(
 ) -> None:
     worker = spec(tmp_path)
     worker.log_dir.mkdir()
-    me = psutil.Process()
-    note = {"pid": me.pid, "create_time_s": me.create_time() - 60.0}
-    (worker.log_dir / "process.json").write_bytes(msgspec.json.encode(note))
-    launcher.start(worker)
-    started = msgspec.json.decode((worker.log_dir / "process.json").read_bytes())
-    assert started["pid"] != me.pid
-    assert launcher.states()["w0"].state is WorkerState.RUNNING
+    with subprocess.Popen([sys.executable, "-c", Sleeper.program]) as other:
+        note = {"pid": other.pid, "create_time_s": psutil.Process(other.pid).create_time() - 60.0}
+        (worker.log_dir / "process.json").write_bytes(msgspec.json.encode(note))
+        launcher.start(worker)
+        started = msgspec.json.decode((worker.log_dir / "process.json").read_bytes())
+        launcher.stop(["w0"])
+        assert other.poll() is None
+        other.kill()
+    assert started["pid"] != other.pid
 
 
 STUBBORN = """

@@ -78,7 +78,7 @@ def test_score_report_and_verify_agree_with_the_run(
     assert aibench("verify", root).returncode == 0
     html = (root / "report.html").read_text()
     assert "<svg" in html
-    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert "://" not in html.replace("http://www.w3.org/2000/svg", "")
     (root / "report.html").unlink()
     reported = aibench("report", root)
     assert reported.returncode == 0

@@ -14,11 +14,11 @@ from support.waiting import WAIT_S, eventually
 from aibench.api.events import EndReason, Outcome
 from aibench.api.protocol import ClaimReply, ClaimRequest, ControlAddress, JoinReply
 from aibench.api.workload import Progress, TrialSpec
-from aibench.errors import ProtocolError
+from aibench.errors import MasterAwayError, ProtocolError
 from aibench.master import coordinator as coordinator_module
 from aibench.worker import connection as connection_module
 from aibench.worker import session as session_module
-from aibench.worker.connection import Connection, MasterAwayError
+from aibench.worker.connection import Connection
 from aibench.worker.session import Session
 
 CLAIM = ClaimRequest(worker="w0", incarnation="a", request="r1")
@@ -294,6 +294,18 @@ def test_a_worker_that_was_given_up_hears_of_it_by_its_heartbeat_and_joins_again
     eventually(lambda: not session.is_wanted(spec.trial))
     eventually(lambda: master.history.workers["w0"].lost_s is None)
     assert claimed(session).trial == 2
+
+
+def test_a_heartbeat_refused_before_the_last_join_gives_up_no_trial_claimed_after_it(stage: Stage) -> None:
+    stage.serve()
+    session = stage.session()
+    session.join()
+    assert claimed(session).trial == 1
+    session._heed(ProtocolError(409, "late", must_join=True), None, num_joins=0)
+    assert claimed(session).trial == 2
+    assert session.is_wanted(1)
+    session._heed(ProtocolError(409, "in time", must_join=True), None, num_joins=1)
+    eventually(lambda: not session.is_wanted(1))
 
 
 def test_a_worker_that_was_given_up_hears_of_it_by_its_next_epoch(stage: Stage) -> None:

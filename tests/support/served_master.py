@@ -36,7 +36,7 @@ class ServedMaster:
         self.control_file = folder / "control.json"
         self._resolved = make_resolved(config or make_config(workers=[{"count": 1}]))
         self._is_up = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._is_up.wait(30)
 
@@ -55,7 +55,9 @@ class ServedMaster:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         address = ControlAddress(url=self.url, token=self.token)
         write_private(self.control_file, msgspec.json.encode(address))
-        self._server = ControlServer(build_app(self.coordinator, self._journal, self.token))
+        self._server = ControlServer(
+            build_app(self.coordinator, self._journal, self.token), keep_alive_s=15.0
+        )
         self._is_up.set()
         await self._server.serve(sockets=[listener])
         with contextlib.suppress(RunFolderError):

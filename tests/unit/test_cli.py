@@ -2,12 +2,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from aibench.cli import main
+from aibench.cli import main, progress
+from aibench.cli.text import printable
 
 ROOT = Path(__file__).parents[2]
 VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count"]
@@ -33,8 +35,8 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "report": ["directory"],
         "verify": ["directory"],
         "count": ["--classes", "--input", "--json", "--width", "architecture"],
-        "worker": ["--control", "--device", "--ranks", "--worker"],
-        "rank": ["--control", "--device", "--worker"],
+        "worker": ["--control", "--device", "--first-device", "--ranks", "--worker"],
+        "rank": ["--control", "--device", "--first-device", "--worker"],
         "devices": [],
     }
     assert [name for name, command in main.commands.items() if command.hidden] == HIDDEN
@@ -92,6 +94,55 @@ def test_bad_input_gets_one_line_and_exit_status_2(arguments: list[str], line: s
     assert done.exit_code == 2
     assert done.stderr == line
     assert done.stdout == ""
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = CliRunner().invoke(main, [], prog_name="aibench")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Usage: aibench [OPTIONS] COMMAND [ARGS]...\n\n  Benchmark AI compute")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "search.space.kernel_size={choices: [4]}",
+            "aibench: search.space.kernel_size: got 4; "
+            "kernel_size 4: expected an odd whole number from 3 on\n",
+        ),
+        (
+            "seed=100000000000000000000000",
+            "aibench: seed: got 100000000000000000000000; expected int <= 9007199254740992\n",
+        ),
+        (
+            "control.host=0.0.0.0",
+            "aibench: control: host '0.0.0.0' names no address; give one that the workers can reach\n",
+        ),
+        ("start.timeout_s=7200", "aibench: start.timeout_s: got 7200; expected float <= 1500.0\n"),
+    ],
+)
+def test_values_that_no_run_could_use_are_refused_before_it(override: str, line: str) -> None:
+    done = CliRunner().invoke(main, ["run", "smoke", "--set", override, "--dry-run"], prog_name="aibench")
+    assert done.exit_code == 2
+    assert done.stderr == line
+
+
+def test_foreign_text_cannot_command_the_terminal() -> None:
+    assert printable("run \x1b]0;x\x07 \u009b31m\ttwo\nlines é") == "run �]0;x� �31m�two\nlines é"
+
+
+def test_a_display_that_nobody_reads_does_not_end_the_run() -> None:
+    shown: list[str] = []
+
+    def show(_: object) -> None:
+        shown.append("tried")
+        raise BrokenPipeError
+
+    on_progress = progress._every(0.0, show)
+    running = SimpleNamespace(is_over=False)
+    for _ in range(3):
+        on_progress(running)  # type: ignore[arg-type]
+    assert shown == ["tried"]
 
 
 def test_nothing_is_written_when_the_run_folder_is_occupied(tmp_path: Path) -> None:

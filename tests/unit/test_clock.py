@@ -53,7 +53,7 @@ def test_the_anchor_of_this_machine_is_now() -> None:
 
 
 def test_a_run_begins_at_zero_and_follows_the_monotonic_clock(machine: Machine) -> None:
-    running = RunClock(read_anchor())
+    running = RunClock([(0.0, read_anchor())])
     assert running.now_s() == 0.0
     machine.monotonic_s += 12.5
     assert running.now_s() == 12.5
@@ -61,7 +61,7 @@ def test_a_run_begins_at_zero_and_follows_the_monotonic_clock(machine: Machine) 
 
 @pytest.mark.parametrize("step_s", [-43_200.0, 43_200.0])
 def test_a_wall_clock_that_is_set_does_not_move_the_run(machine: Machine, step_s: float) -> None:
-    running = RunClock(read_anchor())
+    running = RunClock([(0.0, read_anchor())])
     machine.unix_s += step_s
     machine.monotonic_s += 3.0
     assert running.now_s() == 3.0
@@ -71,7 +71,7 @@ def test_a_run_resumed_on_the_same_boot_goes_on_by_the_monotonic_clock(machine: 
     origin = read_anchor()
     machine.monotonic_s += 60.0
     machine.unix_s -= 9999.0
-    resumed = RunClock(origin, last_s=50.0)
+    resumed = RunClock([(0.0, origin)], last_s=50.0)
     assert (resumed.source, resumed.now_s()) == ("monotonic", 60.0)
 
 
@@ -79,7 +79,7 @@ def test_a_run_resumed_on_another_boot_goes_on_by_the_wall_clock(machine: Machin
     origin = read_anchor()
     machine.reboot()
     machine.unix_s += 300.0
-    resumed = RunClock(origin, last_s=50.0)
+    resumed = RunClock([(0.0, origin)], last_s=50.0)
     assert (resumed.source, resumed.now_s()) == ("wall", 300.0)
     machine.monotonic_s += 7.0
     machine.unix_s += 5000.0
@@ -91,7 +91,7 @@ def test_machines_that_know_no_boot_are_placed_by_the_wall_clock(machine: Machin
     origin = read_anchor()
     assert origin.boot_id == ""
     machine.unix_s += 20.0
-    resumed = RunClock(origin)
+    resumed = RunClock([(0.0, origin)])
     assert (resumed.source, resumed.now_s()) == ("wall", 20.0)
 
 
@@ -100,7 +100,7 @@ def test_a_wall_clock_before_the_last_record_is_refused(machine: Machine) -> Non
     machine.reboot()
     machine.unix_s += 300.0
     with pytest.raises(RunFolderError) as refusal:
-        RunClock(origin, last_s=420.0)
+        RunClock([(0.0, origin)], last_s=420.0)
     assert str(refusal.value) == (
         "the wall clock stands 120 s before the journal's last record: set the clock, then resume"
     )
@@ -109,4 +109,4 @@ def test_a_wall_clock_before_the_last_record_is_refused(machine: Machine) -> Non
 def test_a_run_may_go_on_at_its_last_record(machine: Machine) -> None:
     origin = read_anchor()
     machine.monotonic_s += 420.0
-    assert RunClock(origin, last_s=420.0).now_s() == 420.0
+    assert RunClock([(0.0, origin)], last_s=420.0).now_s() == 420.0

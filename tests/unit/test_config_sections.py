@@ -143,6 +143,7 @@ class Inner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}
     limits: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    labels: dict[str, str] = {}
     inner: Inner | None = None
     items: list[Inner] = []
     by_name: dict[str, dict[str, Inner]] = {}
@@ -155,6 +156,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ({"enviroment": {}}, "launcher.enviroment: unknown key (did you mean 'environment'?)"),
         ({"environment": {"A": "1", "B": 3}}, "launcher.environment.B: got 3; expected str"),
         ({"limits": {"a": 1, "b": 0, "c": -1}}, "launcher.limits.b: got 0; expected int >= 1"),
+        (
+            {"limits": {"a": 1, "b": 0}, "labels": {"x": 1}, "inner": {}},
+            "launcher.limits.b: got 0; expected int >= 1",
+        ),
         ({"inner": {}}, "launcher.inner.size: missing, it has no default"),
         ({"inner": {"size": 1, "mod": 1}}, "launcher.inner.mod: unknown key (did you mean 'mode'?)"),
         (

@@ -52,6 +52,17 @@ def test_a_new_incarnation_closes_the_leases_of_the_old_one_and_keeps_their_epoc
     assert master.lease(life="b").trial == 2
 
 
+def test_a_gang_that_was_replaced_is_sent_away_and_does_not_come_back() -> None:
+    master = one_worker()
+    master.join(life="b")
+    trial = master.lease(life="b").trial
+    before = master.events
+    assert master.join(life="a").stop
+    assert master.events == before
+    assert not master.join(life="b").stop
+    assert not master.epoch(trial, 1, life="b").stop
+
+
 # Claiming ---------------------------------------------------------------------------------------------
 
 

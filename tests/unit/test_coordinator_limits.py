@@ -178,6 +178,17 @@ def test_a_worker_that_joins_again_gets_a_whole_lease_of_silence() -> None:
     assert len(master.of(WorkerLost)) == 2
 
 
+def test_silence_in_which_the_master_did_not_listen_is_forgiven() -> None:
+    master = one_worker(control={"lease_s": 60})
+    master.t_s = 100.0
+    master.coordinator.extend_leases(40.0)
+    master.coordinator.expire_leases()
+    assert master.of(WorkerLost) == []
+    master.t_s = 100.1
+    master.coordinator.expire_leases()
+    assert len(master.of(WorkerLost)) == 1
+
+
 def test_losing_who_is_lost_or_unknown_changes_nothing() -> None:
     master = one_worker()
     master.coordinator.lose("w0", "gone")

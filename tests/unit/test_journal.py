@@ -102,6 +102,15 @@ def test_white_space_that_json_allows_is_refused(tmp_path: Path) -> None:
     assert_damage(journal, line=2, problem="its hash does not match its content")
 
 
+def test_a_record_has_one_spelling(tmp_path: Path) -> None:
+    body = LINES[1][: -len(',"hash":""}\n') - 64] + b",}"
+    respelt = body[:-1] + b' "hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+    assert len(respelt) == len(LINES[1]) + 1
+    assert json.loads(respelt)["seq"] == 2
+    journal = read(tmp_path / "journal", LINES[0], respelt)
+    assert_damage(journal, line=2, problem="its hash does not match its content")
+
+
 @pytest.mark.parametrize(
     ("order", "line", "problem"),
     [

@@ -157,7 +157,7 @@ def test_defect_5_a_recount_names_a_trial_whose_network_cannot_be_built() -> Non
     for record in before:
         edited.add(record.event)
     edited.add(msgspec.structs.replace(event, spec=spec))
-    assert facts_of(RunHistory.of(edited.records), None, None).miscounted_trials == (2,)
+    assert facts_of(RunHistory.of(edited.records), None, {}).miscounted_trials == (2,)
 
 
 def test_defect_6_the_kernel_that_is_drawn_is_the_kernel_that_is_counted_and_trained() -> None:
@@ -205,6 +205,6 @@ def test_defect_7_a_run_over_noon_and_midnight_counts_every_second(monkeypatch: 
     monkeypatch.setattr(time, "monotonic", lambda: begun_s + passed_s)
     anchor = read_anchor()
     assert anchor.utc == "2026-01-01T11:59:30.000+00:00"
-    running = RunClock(anchor)
+    running = RunClock([(0.0, anchor)])
     for passed_s in (0.0, 60.0, 43_230.0, 90_000.0):
         assert running.now_s() == passed_s

@@ -9,7 +9,11 @@ import pytest
 from aibench.worker.agent import WorkerSettings, become_gang, gang_argv, gang_environment
 
 SETTINGS = WorkerSettings(
-    control_file=Path('/runs/it\'s a "run"\n/control.json'), worker="w7", num_ranks=4, device="cuda"
+    control_file=Path('/runs/it\'s a "run"\n/control.json'),
+    worker="w7",
+    num_ranks=4,
+    device="cuda",
+    first_device=8,
 )
 
 
@@ -22,6 +26,7 @@ def test_the_gang_is_torchrun_with_one_rank_process_per_device() -> None:
         *("--nproc-per-node=4", "--max-restarts=3", "--monitor-interval=0.2"),
         *("-m", "aibench", "rank"),
         *("--control", '/runs/it\'s a "run"\n/control.json', "--worker", "w7", "--device", "cuda"),
+        *("--first-device", "8"),
     ]
     assert re.fullmatch("--rdzv-id=[0-9a-f]{32}", rendezvous)
 
@@ -32,7 +37,11 @@ def test_every_gang_meets_under_an_id_of_its_own() -> None:
 
 def test_the_environment_is_kept_and_restarts_do_not_share_the_rendezvous_store() -> None:
     environment = {"PATH": "/bin", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0"}
-    assert gang_environment(environment) == {"PATH": "/bin", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    assert gang_environment(environment) == {
+        "PATH": "/bin",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "AIBENCH_GANG_PID": str(os.getpid()),
+    }
     assert environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "0"
 
 

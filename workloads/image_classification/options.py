@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import msgspec
@@ -66,6 +67,9 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
         if self.data in _FOLDER_DATA and self.data_dir is None:
             raise ValueError(f"data_dir is missing, data {self.data!r} needs the folder it lies in")
         self._check_applies("data_dir", _FOLDER_DATA)
+        if self.data_dir is not None:
+            # Workers and a resumed master may stand in another folder.
+            msgspec.structs.force_setattr(self, "data_dir", os.path.abspath(self.data_dir))
         self._resolve("image_size", _DEFAULT_IMAGE_SIZE, _SIZED_DATA)
         for name, default in _DEFAULT_SYNTHETIC.items():
             self._resolve(name, default, ("synthetic",))

@@ -1,0 +1,8 @@
+"""Text from elsewhere, made fit to print."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The text with every control character but the newline replaced: a journal may come from anybody."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
