@@ -12,6 +12,7 @@ from aibench.search.config import SearchConfig
 MAX_INT = 2**53
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
+Crowd = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 # Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
@@ -33,8 +34,8 @@ class WorkerGroup(_Section, frozen=True):
         oversubscribe: Allow more ranks than devices.
     """
 
-    count: PositiveInt = 1
-    ranks: PositiveInt = 1
+    count: Crowd = 1
+    ranks: Crowd = 1
     device: Annotated[str, msgspec.Meta(min_length=1)] = "auto"
     oversubscribe: bool = False
 

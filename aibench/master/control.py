@@ -72,7 +72,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=4096)
     except OSError as error:
-        raise ConfigError("control.host", f"cannot listen on {host}:{port} ({error.strerror})") from error
+        # create_server repeats the address behind the reason.
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigError("control.host", f"cannot listen on {host}:{port} ({reason})") from error
 
 
 class ControlServer(uvicorn.Server):

@@ -57,7 +57,7 @@ def render_html(report: Report) -> str:
         share_meanings={share.value: meaning for share, meaning in SHARE_MEANINGS.items()},
         outcomes=Counter(trial.outcome for trial in report.trials),
         trials_of=Counter(trial.worker for trial in report.trials),
-        config_yaml=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
+        config_yaml=yaml.safe_dump(report.config, allow_unicode=True),
         num_devices=sum(len(worker.devices) for worker in report.workers),
     )
 
