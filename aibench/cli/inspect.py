@@ -72,7 +72,7 @@ def report_command(directory: Path) -> None:
       aibench report runs/imagenet-20260101-120000
     """
     from aibench.cli.tables import print_report
-    from aibench.master.run import write_reports
+    from aibench.master.loop import write_reports
     from aibench.score.history import RunHistory
 
     layout, records = _load(directory)

@@ -12,7 +12,7 @@ from aibench.api.space import Domain
 from aibench.config import ResolvedRun
 from aibench.counting import RULES_VERSION, count
 from aibench.master.layout import RunLayout
-from aibench.master.run import worker_specs
+from aibench.master.loop import worker_specs
 from aibench.score.rules import MIN_MEASURED_TIME_S, Facts, check, verdict
 from aibench.score.units import binary, duration, grouped
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from aibench.master.run import RunOutcome
+    from aibench.master.loop import RunOutcome
 
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress, only the result.")
 
