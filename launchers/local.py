@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from aibench.errors import LauncherError
 PROBE_TIMEOUT_S = 120.0
 STOP_GRACE_S = 10.0
 CREATE_TIME_TOLERANCE_S = 1.0
+LOG_NAME = "output.log"
 PACKAGE_ROOT = Path(__file__).parents[1]
 
 
@@ -37,6 +39,7 @@ class _Footprint(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class _Placed:
     process: psutil.Process
+    log: Path
     child: subprocess.Popen[bytes] | None
 
 
@@ -101,12 +104,12 @@ class LocalLauncher:
         """
         survivor = self._survivor(worker)
         if survivor is not None:
-            self._placed[worker.worker] = _Placed(survivor, None)
+            self._placed[worker.worker] = _Placed(survivor, worker.log_dir / LOG_NAME, None)
             return
         command = self.render(worker)
         try:
             worker.log_dir.mkdir(parents=True, exist_ok=True)
-            with (worker.log_dir / "output.log").open("ab") as log:
+            with (worker.log_dir / LOG_NAME).open("ab") as log:
                 child = subprocess.Popen(
                     command.argv,
                     env={**os.environ, **command.environment},
@@ -117,7 +120,7 @@ class LocalLauncher:
                 )
         except OSError as error:
             raise LauncherError(f"worker {worker.worker} could not be started: {error}") from error
-        self._placed[worker.worker] = _Placed(psutil.Process(child.pid), child)
+        self._placed[worker.worker] = _Placed(psutil.Process(child.pid), worker.log_dir / LOG_NAME, child)
         _leave_footprint(worker, self._placed[worker.worker].process)
 
     def states(self) -> Mapping[str, WorkerStatus]:
@@ -137,6 +140,7 @@ class LocalLauncher:
         psutil.wait_procs(processes, timeout=STOP_GRACE_S)
         for one in placed:
             _status(one)
+            _note_the_stop(one.log)
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
         path = _footprint_file(worker)
@@ -189,6 +193,12 @@ def _check_capacity(workers: Sequence[WorkerSpec], capacity: int, noun: str) -> 
             f"workers: {num_ranks} ranks, expected at most {capacity}, the {noun} of this machine "
             "(or oversubscribe: true)"
         )
+
+
+def _note_the_stop(log: Path) -> None:
+    """torchrun logs the signal that ended it like an accident; say that it was none."""
+    with contextlib.suppress(OSError), log.open("a") as file:
+        file.write("aibench: this worker was stopped by its master; the SIGTERM above is not a failure\n")
 
 
 def _footprint_file(worker: WorkerSpec) -> Path:

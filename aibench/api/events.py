@@ -42,6 +42,7 @@ class EndReason(StrEnum):
     TRIAL_LIMIT = "trial_limit"
     SIGNAL = "signal"
     NO_WORKERS = "no_workers"
+    FAILURES = "failures"
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=True):

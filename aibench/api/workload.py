@@ -68,10 +68,12 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class EpochResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One finished epoch of a whole worker: training and the validation after it.
 
-    Image counts are those really processed, over all ranks.
+    Image counts are those really processed, over all ranks. ``parameters`` are those of the network that was
+    built; they must equal the counted ones.
     """
 
     epoch: Positive
+    parameters: Count
     train_images: Positive
     validation_images: Positive
     validation_correct: Count

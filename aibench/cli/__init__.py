@@ -6,6 +6,7 @@ signal n ended (scored and sealed all the same).
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from typing import Any, NoReturn
@@ -26,6 +27,9 @@ class _Group(click.Group):
     """Turns every mistake of the user into one line and exit status 2."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
             status = super().main(*args, **{**extra, "standalone_mode": False})
         except click.exceptions.NoArgsIsHelpError as error:

@@ -29,8 +29,10 @@ def count_command(
     """Count the operations of a network, per image, exactly.
 
     ARCHITECTURE is a name (resnet18, resnet34, resnet50, resnet101, resnet152, each also with suffix -v1) or
-    an architecture JSON file. Two conventions: aiperf_ops for the score, tensor_flops (convolutions and
-    matrix products, one multiply-add is 2) for efficiency.
+    an architecture JSON file, as --json prints it under "architecture".
+
+    Two conventions: aiperf_ops for the score, tensor_flops (convolutions and matrix products, one
+    multiply-add is 2) for efficiency.
 
     \b
     Example:
@@ -66,6 +68,8 @@ def _load(name: str, input_text: str | None, classes: int | None, width: int | N
         return Architecture.from_json(path.read_bytes())
     except OSError as error:
         raise ArchitectureError(f"{name}: cannot be read ({error.strerror})") from error
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{name}: {error}") from error
 
 
 def _shape(text: str) -> Shape:
@@ -78,8 +82,11 @@ def _shape(text: str) -> Shape:
 
 
 def _document(network: Architecture, counts: NetworkCount) -> dict[str, Any]:
+    import msgspec
+
     return {
         "architecture_hash": network.content_hash,
+        "architecture": msgspec.to_builtins(network.to_document()),
         "input": list(network.input_shape),
         "classes": network.output_shape.channels,
         "parameters": counts.parameters,

@@ -85,8 +85,9 @@ def _facts(coordinator: Coordinator, score: Score | None) -> Iterator[tuple[str,
     history = coordinator.history
     alive = sum(worker.lost_s is None for worker in history.workers.values())
     yield "workers", f"{alive}" if history.barrier else f"{alive} joined, waiting for the start"
-    closed = len(history.trials) - len(history.open_trials)
-    yield "trials", f"{closed} ended, {len(history.open_trials)} running"
+    failed = sum(not trial.scores for trial in history.closed_trials)
+    failures = f" ({failed} failed)" if failed else ""
+    yield "trials", f"{len(history.closed_trials)} ended{failures}, {len(history.open_trials)} running"
     if score is not None:
         yield "best error", percent(score.final.best_error, digits=2)
         yield "score", si(score.final.ops_per_s, "OPS")

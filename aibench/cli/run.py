@@ -49,9 +49,11 @@ def run_command(
 
         print_plan(resolved, root)
         return
+    from aibench.cli.plan import warn_if_hopeless
     from aibench.master.run import start_run
 
     configure_logging()
+    warn_if_hopeless(resolved)
     with watch(resolved, quiet=quiet) as on_progress:
         outcome = start_run(resolved, root, on_progress)
     finish(outcome, root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 120
 WIDE = 150
 MAX_TRIAL_ROWS = 30
+MAX_REASONS = 3
 MARKS = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[yellow]undecided[/]"}
 
 
@@ -170,6 +172,9 @@ def _summary_rows(report: Report) -> Iterable[tuple[str, str]]:
     yield "ended by", f"{(report.end_reason or 'nothing yet').replace('_', ' ')}{detail}"
     yield "stability", _stability_text(report)
     yield "trials", _trials_text(report)
+    failures = Counter(trial.reason for trial in report.trials if trial.outcome in ("failed", "lost"))
+    for reason, number in failures.most_common(MAX_REASONS):
+        yield "failed or lost", f"{number} × {reason}"
     yield "workers", "; ".join(_workers_text(report)) or "none joined"
     if report.turnaround:
         turnaround = report.turnaround

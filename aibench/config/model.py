@@ -12,9 +12,11 @@ from aibench.search.config import SearchConfig
 MAX_INT = 2**53
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 NonNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
-Crowd = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+Crowd = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+Gang = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+YEAR_S = 366 * 86400
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 # Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
 PatientSeconds = Annotated[float, msgspec.Meta(gt=0, le=1500)]
 WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound
@@ -35,7 +37,7 @@ class WorkerGroup(_Section, frozen=True):
     """
 
     count: Crowd = 1
-    ranks: Crowd = 1
+    ranks: Gang = 1
     device: Annotated[str, msgspec.Meta(min_length=1)] = "auto"
     oversubscribe: bool = False
 

@@ -47,7 +47,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     """
     _check_barrier(config)
     workload_name, workload_options = _plugin_section(config.workload, "workload")
-    launcher_name, launcher_options = _plugin_section(config.launcher, "launcher")
+    launcher_name, launcher_options = _plugin_section({"name": "local", **config.launcher}, "launcher")
     workload_class = workload_type(workload_name)
     launcher_class = launcher_type(launcher_name)
     typed_workload = to_section(workload_options, workload_class.options_type, path="workload")

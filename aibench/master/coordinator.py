@@ -46,6 +46,8 @@ from aibench.search.search import Search
 BARRIER_POLL_S = 0.25
 MAX_POLLS_PER_S = 500
 """Of all workers together while they wait for the start."""
+MIN_FAILURES_IN_ROW = 10
+"""As many, and three per worker, end the run: it is not the trials' fault."""
 MAX_LEASES = 2
 """One trial in training and the next one, claimed while its last epoch runs."""
 
@@ -235,6 +237,8 @@ class Coordinator:
             return EndReason.TIME_LIMIT
         if self.is_trial_limit_reached and not self.history.open_trials:
             return EndReason.TRIAL_LIMIT
+        if self._num_failures_in_row() >= max(MIN_FAILURES_IN_ROW, 3 * self._config.num_workers):
+            return EndReason.FAILURES
         return None
 
     def open_barrier_if_due(self) -> None:
@@ -291,6 +295,15 @@ class Coordinator:
         self._record(RunEnded(reason=reason, detail=detail))
 
     # ----------------------------------------------------------------------------------------------------
+
+    def _num_failures_in_row(self) -> int:
+        """Trials that failed before their first epoch, back to the last one that did not."""
+        fruitful = (
+            number
+            for number, trial in enumerate(reversed(self.history.closed_trials))
+            if trial.epochs or trial.scores
+        )
+        return next(fruitful, len(self.history.closed_trials))
 
     def _welcome(self, *, stop: bool) -> JoinReply:
         return JoinReply(
@@ -357,6 +370,12 @@ class Coordinator:
         if result.validation_correct > result.validation_images:
             raise ProtocolError(
                 422, f"{result.validation_correct} of {result.validation_images} images correct"
+            )
+        if result.parameters != trial.claimed.parameters:
+            raise ProtocolError(
+                422,
+                f"a network of {result.parameters} parameters was trained, "
+                f"{trial.claimed.parameters} were counted",
             )
         dataset = self._resolved.description.dataset
         if result.train_images > dataset.train_images:

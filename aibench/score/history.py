@@ -57,6 +57,11 @@ class TrialHistory:
         return self.closed is None or self.closed.outcome.scores
 
     @property
+    def closing_reason(self) -> str:
+        """Why it was closed, if that was said."""
+        return self.closed.reason if self.closed else ""
+
+    @property
     def error(self) -> float | None:
         """Lowest top-1 validation error of its epochs; None before the first or if it failed."""
         if not self.scores or not self.epochs:
@@ -229,6 +234,11 @@ class RunHistory:
         if result.validation_correct > result.validation_images:
             raise ValueError(
                 f"trial {event.trial}: {result.validation_correct} of {result.validation_images} correct"
+            )
+        if result.parameters != trial.claimed.parameters:
+            raise ValueError(
+                f"trial {event.trial}: a network of {result.parameters} parameters was trained, "
+                f"{trial.claimed.parameters} were counted"
             )
         num_ranks = len(self.workers[trial.claimed.worker].joined.devices)
         if len(result.ranks) != num_ranks:

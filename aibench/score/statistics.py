@@ -36,10 +36,10 @@ class Stability:
 
 
 def stability(curve: Sequence[Sample]) -> Stability | None:
-    """Steadiness of the last third of a curve; None with fewer than five samples in it."""
+    """Steadiness of the last third of a curve; None with fewer than five different samples in it."""
     end_s = curve[-1].t_s
     third = [sample for sample in curve if sample.t_s >= end_s * 2 / 3]
-    if len(third) < MIN_STABILITY_SAMPLES:
+    if len({sample.elapsed_s for sample in third}) < MIN_STABILITY_SAMPLES:
         return None
     values = [sample.normalized_ops_per_s for sample in third]
     mean = statistics.fmean(values)

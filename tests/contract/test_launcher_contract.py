@@ -13,10 +13,10 @@ import psutil
 import pytest
 from support.waiting import eventually
 
+from aibench import registry
 from aibench.api.launcher import Command, Launcher, WorkerSpec, WorkerState
 from aibench.errors import LauncherError
 from aibench.registry import LAUNCHERS as LAUNCHER_GROUP
-from aibench.registry import known_names
 from launchers.local import LocalLauncher, LocalOptions
 
 NOTE_PID = """
@@ -116,7 +116,7 @@ def state(launcher: Launcher, name: str = "w0") -> WorkerState:
 
 
 def test_every_built_in_launcher_passes_this_suite() -> None:
-    assert set(LAUNCHERS) == set(known_names(LAUNCHER_GROUP))
+    assert set(LAUNCHERS) == set(registry._BUILTIN[LAUNCHER_GROUP])
 
 
 def test_a_launcher_that_started_nothing_knows_no_worker(stage: Stage) -> None:

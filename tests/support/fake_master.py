@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.fake_workload import make_config, make_resolved
+from support.fake_workload import FakeOptions, FakeWorkload, make_config, make_resolved
 
 from aibench.api.clock import RankTimes
 from aibench.api.events import ClockAnchor, Device, Event, Outcome, RunResumed, RunStarted
@@ -22,7 +22,7 @@ from aibench.api.protocol import (
 )
 from aibench.api.workload import EpochResult, TrialSpec
 from aibench.config import ResolvedRun, RunConfig
-from aibench.counting import RULES_VERSION
+from aibench.counting import RULES_VERSION, count
 from aibench.errors import ProtocolError
 from aibench.journal import GENESIS, Record
 from aibench.journal.record import seal_line
@@ -31,6 +31,9 @@ from aibench.score.history import RunHistory
 from aibench.search.search import Search
 
 ANCHOR = ClockAnchor(utc="2026-01-01T00:00:00Z", unix_s=1767225600.0, boot_id="boot", monotonic_s=0.0)
+
+
+INITIAL_PARAMETERS = count(FakeWorkload(FakeOptions()).initial_architecture()).parameters
 
 
 def make_search(resolved: ResolvedRun) -> Search:
@@ -68,6 +71,7 @@ def epoch_result(epoch: int, **changes: Any) -> EpochResult:
     times = RankTimes(startup_s=0.0, compute_s=1.0, data_wait_s=0.0, communication_s=None, validation_s=0.5)
     values: dict[str, Any] = {
         "epoch": epoch,
+        "parameters": INITIAL_PARAMETERS,
         "train_images": 100,
         "validation_images": 20,
         "validation_correct": 15,
@@ -122,6 +126,8 @@ class FakeMaster:
     def epoch(
         self, trial: int, epoch: int, worker: str = "w0", life: str = "a", **changes: Any
     ) -> Acknowledgement:
+        if trial in self.history.trials:
+            changes = {"parameters": self.history.trials[trial].claimed.parameters, **changes}
         request = EpochRequest(
             worker=worker, incarnation=life, trial=trial, result=epoch_result(epoch, **changes)
         )

@@ -101,6 +101,7 @@ class RunBuilder:
         self._joined: dict[str, WorkerJoined] = {}
         self._workers: dict[int, str] = {}
         self._num_epochs: dict[int, int] = {}
+        self._parameters: dict[int, int] = {}
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -204,7 +205,9 @@ class RunBuilder:
             train_ops=counts.aiperf_ops.train,
             evaluation_ops=counts.aiperf_ops.forward,
         )
-        return self.add(msgspec.structs.replace(event, **changes), t_s=t_s)
+        event = msgspec.structs.replace(event, **changes)
+        self._parameters[number] = event.parameters
+        return self.add(event, t_s=t_s)
 
     def epoch(
         self,
@@ -222,6 +225,7 @@ class RunBuilder:
         num_ranks = len(joined.devices) if joined else 1
         result = EpochResult(
             epoch=number,
+            parameters=self._parameters.get(trial, 0),
             train_images=1000,
             validation_images=100,
             validation_correct=correct,

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from aibench.cli import main, progress
+from aibench.cli import main, plan, progress
 from aibench.cli.text import printable
+from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
 VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count"]
@@ -125,6 +127,26 @@ def test_values_that_no_run_could_use_are_refused_before_it(override: str, line:
     done = CliRunner().invoke(main, ["run", "smoke", "--set", override, "--dry-run"], prog_name="aibench")
     assert done.exit_code == 2
     assert done.stderr == line
+
+
+def test_a_dry_run_prints_a_configuration_that_can_be_run(tmp_path: Path) -> None:
+    arguments = ["--set", "workers.0.device=cpu", "--set", "workers.1.device=cpu", "--dry-run"]
+    first = CliRunner().invoke(main, ["run", "smoke", *arguments], prog_name="aibench")
+    assert first.exit_code == 0
+    assert "# Division smoke: can be valid\n" in first.stdout
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(first.stdout)
+    second = CliRunner().invoke(main, ["run", str(copy), "--dry-run"], prog_name="aibench")
+    assert yaml.safe_load(second.stdout) == yaml.safe_load(first.stdout)
+
+
+def test_a_run_that_cannot_become_valid_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic = ["division=open", "workload.data=synthetic", "limits.measured_time_s=9"]
+    plan.warn_if_hopeless(resolve(load_config("smoke", synthetic)))
+    assert capsys.readouterr().err == (
+        "aibench: the result will be invalid: real-data: synthetic, expected real data; "
+        "use real data, or division: smoke\n"
+    )
 
 
 def test_foreign_text_cannot_command_the_terminal() -> None:

@@ -58,7 +58,7 @@ def test_the_document_holds_every_default_and_leads_to_the_same_run() -> None:
         ),
         ({"workload": {}}, "workload.name: got None; expected the name of a workload"),
         ({"workload": {"name": 3}}, "workload.name: got 3; expected the name of a workload"),
-        ({"launcher": {"nam": "local"}}, "launcher.name: got None; expected the name of a launcher"),
+        ({"launcher": {"nam": "local"}}, "launcher.nam: unknown key (known: none)"),
         ({"launcher": {"name": "locl"}}, "launcher.name: 'locl' is unknown (did you mean 'local'?); known: "),
         ({"workload": {"name": "nothing"}}, "workload.name: 'nothing' is unknown; known: "),
         ({"launcher": {"name": "local", "a": 1}}, "launcher.a: unknown key (known: none)"),

@@ -323,3 +323,31 @@ def test_a_restarted_master_searches_on_as_the_old_one_would_have(sampler: str) 
     claims, resumed_claims = master.of(TrialClaimed), resumed.of(TrialClaimed)
     assert resumed_claims == claims
     assert len({claim.architecture_hash for claim in claims}) > 10
+
+
+def test_ten_failures_in_a_row_before_any_epoch_end_the_run() -> None:
+    master = one_worker()
+    for trial in range(1, 11):
+        assert master.coordinator.due_end is None
+        master.lease(request=f"r{trial}")
+        master.finish(trial, Outcome.FAILED, reason="no such file")
+    assert master.coordinator.due_end is EndReason.FAILURES
+
+
+def test_an_epoch_in_between_starts_the_count_of_failures_anew() -> None:
+    master = one_worker()
+    for trial in range(1, 12):
+        master.lease(request=f"r{trial}")
+        if trial == 5:
+            master.epoch(trial, 1)
+        master.finish(trial, Outcome.FAILED, reason="no such file")
+    assert master.coordinator.due_end is None
+
+
+def test_an_epoch_of_another_network_than_the_counted_is_refused() -> None:
+    master = one_worker()
+    trial = master.lease().trial
+    counted = master.history.trials[trial].claimed.parameters
+    refusal = refused(422, master.epoch, trial, 1, parameters=counted + 1)
+    assert refusal.problem == f"a network of {counted + 1} parameters was trained, {counted} were counted"
+    assert master.history.trials[trial].epochs == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -15,8 +16,8 @@ def curve(values: Sequence[float], *, step_s: float = 360.0) -> list[Sample]:
     return [
         Sample(
             t_s=step_s * place,
-            work_ops=int(value),
-            elapsed_s=1.0,
+            work_ops=int(value) * place,
+            elapsed_s=float(place),
             best_error=INVERSE_E,
             is_error_floored=False,
         )
@@ -91,6 +92,11 @@ def test_drift_and_spread_both_decide(drift: float, spread: float, is_converged:
 def test_a_third_of_fewer_than_five_samples_says_nothing() -> None:
     assert stability(curve([1000] * 11)) is None
     assert stability_of([1000] * 12).num_samples == 5
+
+
+def test_samples_between_two_epochs_say_nothing_new() -> None:
+    assert stability(curve([1000] * 15)) is not None
+    assert stability([dataclasses.replace(s, elapsed_s=7.0) for s in curve([1000] * 15)]) is None
 
 
 def test_a_score_of_nothing_is_neither_steady_nor_not() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -69,7 +69,8 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
         self._check_applies("data_dir", _FOLDER_DATA)
         if self.data_dir is not None:
             # Workers and a resumed master may stand in another folder.
-            msgspec.structs.force_setattr(self, "data_dir", os.path.abspath(self.data_dir))
+            folder = Path(self.data_dir).expanduser().absolute()
+            msgspec.structs.force_setattr(self, "data_dir", str(folder))
         self._resolve("image_size", _DEFAULT_IMAGE_SIZE, _SIZED_DATA)
         for name, default in _DEFAULT_SYNTHETIC.items():
             self._resolve(name, default, ("synthetic",))

@@ -75,6 +75,7 @@ class TrialRun:
                 validation_images, correct = self._validate(stepper)
             result = EpochResult(
                 epoch=epoch,
+                parameters=sum(parameter.numel() for parameter in stepper.network.parameters()),
                 train_images=train_images,
                 validation_images=validation_images,
                 validation_correct=correct,

@@ -1,0 +1,234 @@
+"""The one loop: place workers, watch them, end the run, leave a scored and sealed folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from aibench.api.events import EndReason, Event
+from aibench.api.launcher import Launcher, WorkerSpec
+from aibench.api.protocol import ControlAddress
+from aibench.config import ResolvedRun
+from aibench.errors import LauncherError, RunFolderError
+from aibench.journal import JournalWriter
+from aibench.master.clock import RunClock
+from aibench.master.control import ControlServer, build_app
+from aibench.master.coordinator import Coordinator
+from aibench.master.layout import RunLayout, write_private
+from aibench.score.history import RunHistory
+from aibench.score.html import render_html
+from aibench.score.report import Report, build_report
+from aibench.search.search import Search
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.2
+LAUNCHER_POLL_S = 1.0
+STALL_S = 2.0
+"""A pause between two ticks after which the master does not blame its workers for their silence."""
+MAX_FRUITLESS_RESTARTS = 3
+"""Restarts of one worker without a finished epoch in between, after which it is left dead."""
+
+ProgressCallback = Callable[[Coordinator], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOutcome:
+    """What is left of a run.
+
+    Attributes:
+        signal_number: The signal that ended it, if one did.
+    """
+
+    report: Report
+    signal_number: int | None
+
+
+def worker_specs(resolved: ResolvedRun, layout: RunLayout) -> list[WorkerSpec]:
+    """The workers of a configuration: w0, w1, …"""
+    groups = [group for group in resolved.config.workers for _ in range(group.count)]
+    return [
+        WorkerSpec(
+            worker=f"w{number}",
+            num_ranks=group.ranks,
+            device=group.device,
+            oversubscribe=group.oversubscribe,
+            control_file=layout.control,
+            log_dir=layout.worker_dir(f"w{number}"),
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+@dataclass(slots=True)
+class _Placement:
+    """One worker's place: how often it was restarted since its last finished epoch."""
+
+    spec: WorkerSpec
+    fruitless_restarts: int = 0
+    epochs_at_restart: int = 0
+    is_given_up: bool = False
+
+
+@dataclass
+class Master:
+    """Everything a running master holds; lives for one `run`.
+
+    Attributes:
+        listener: Where the control service answers.
+        history: Empty for a new run, replayed for a resumed one.
+        on_progress: Called at every tick.
+        signal_number: The signal that asked the run to end.
+    """
+
+    resolved: ResolvedRun
+    layout: RunLayout
+    listener: socket.socket
+    clock: RunClock
+    history: RunHistory
+    on_progress: ProgressCallback
+    signal_number: int | None = None
+    placements: dict[str, _Placement] = field(default_factory=dict)
+    journal: JournalWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
+
+    async def run(self, first: Event) -> RunOutcome:
+        """Record ``first``, go on until the run ends, and write the reports."""
+        try:
+            self._record(first)
+            await self.journal.durable()
+            self._catch_signals()
+            async with self._service() as coordinator, self._workers():
+                await self._watch(coordinator)
+                await self.journal.durable()
+        finally:
+            self.journal.close()
+        with contextlib.suppress(OSError):
+            self.layout.control.unlink()
+        return RunOutcome(report=write_reports(self.layout, self.history), signal_number=self.signal_number)
+
+    def _record(self, event: Event) -> None:
+        self.journal.append(event, accept=self.history.apply)
+
+    @contextlib.asynccontextmanager
+    async def _service(self) -> AsyncIterator[Coordinator]:
+        config = self.resolved.config
+        search = Search(
+            config.search,
+            self.resolved.initial,
+            space=self.resolved.space,
+            specialise=self.resolved.workload.specialise,
+            seed=config.seed,
+        )
+        coordinator = Coordinator(self.resolved, self.history, search, self._record, self.clock.now_s)
+        host, port = self.listener.getsockname()[:2]
+        token = secrets.token_urlsafe(32)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
+        app = build_app(coordinator, self.journal, token)
+        server = ControlServer(app, keep_alive_s=3 * config.control.heartbeat_s)
+        serving = asyncio.create_task(server.serve(sockets=[self.listener]))
+        try:
+            yield coordinator
+        finally:
+            server.should_exit = True
+            await serving
+
+    @contextlib.asynccontextmanager
+    async def _workers(self) -> AsyncIterator[None]:
+        launcher = self.resolved.launcher
+        specs = worker_specs(self.resolved, self.layout)
+        self.placements = {spec.worker: _Placement(spec) for spec in specs}
+        try:
+            for spec in specs:
+                await asyncio.to_thread(launcher.start, spec)
+            yield
+        finally:
+            await asyncio.to_thread(launcher.stop, list(self.placements))
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._note_signal, number)
+
+    def _note_signal(self, number: int) -> None:
+        self.signal_number = self.signal_number or number
+
+    async def _watch(self, coordinator: Coordinator) -> None:
+        polled = ticked = time.monotonic()
+        while not coordinator.is_over:
+            await asyncio.sleep(TICK_S)
+            gap_s, ticked = time.monotonic() - ticked, time.monotonic()
+            if gap_s > STALL_S:
+                coordinator.extend_leases(gap_s)
+            coordinator.open_barrier_if_due()
+            coordinator.expire_leases()
+            if time.monotonic() - polled >= LAUNCHER_POLL_S:
+                await self._replace_dead_workers(coordinator)
+                polled = time.monotonic()
+            self._end_if_due(coordinator)
+            await self.journal.durable()
+            self.on_progress(coordinator)
+
+    def _end_if_due(self, coordinator: Coordinator) -> None:
+        if self.signal_number is not None:
+            coordinator.end(EndReason.SIGNAL, signal.Signals(self.signal_number).name)
+        elif reason := coordinator.due_end:
+            failed = reason is EndReason.FAILURES
+            coordinator.end(reason, self.history.closed_trials[-1].closing_reason if failed else "")
+        elif coordinator.is_barrier_overdue or all(p.is_given_up for p in self.placements.values()):
+            coordinator.end(EndReason.NO_WORKERS, f"no worker is left; see {self.layout.worker_dir('*')}")
+
+    async def _replace_dead_workers(self, coordinator: Coordinator) -> None:
+        launcher: Launcher = self.resolved.launcher
+        for worker, status in (await asyncio.to_thread(launcher.states)).items():
+            placement = self.placements[worker]
+            if not status.state.is_terminal or placement.is_given_up:
+                continue
+            if coordinator.is_dismissed(worker):
+                continue
+            coordinator.lose(worker, f"its processes ended ({status.detail})")
+            await self._restart(placement)
+
+    async def _restart(self, placement: _Placement) -> None:
+        worker = placement.spec.worker
+        epochs = sum(len(t.epochs) for t in self.history.trials.values() if t.claimed.worker == worker)
+        if epochs > placement.epochs_at_restart:
+            placement.fruitless_restarts = 0
+        placement.epochs_at_restart = epochs
+        placement.fruitless_restarts += 1
+        if placement.fruitless_restarts > MAX_FRUITLESS_RESTARTS:
+            placement.is_given_up = True
+            logger.warning("worker %s keeps ending: given up; see %s", worker, placement.spec.log_dir)
+            return
+        logger.warning("worker %s ended: starting it again; see %s", worker, placement.spec.log_dir)
+        try:
+            await asyncio.to_thread(self.resolved.launcher.start, placement.spec)
+        except LauncherError as error:
+            logger.warning("worker %s: %s", worker, error)
+
+
+def write_reports(layout: RunLayout, history: RunHistory) -> Report:
+    """Compute the report from the history and write it for programs and for people.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    report = build_report(history)
+    try:
+        layout.report_json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+        layout.report_html.write_text(render_html(report), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{layout.root}: the reports cannot be written ({error.strerror})") from error
+    return report
