@@ -16,12 +16,18 @@ from aibench.counting import count
 from aibench.errors import ArchitectureError
 from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
 from aibench.search.config import SearchConfig
+from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.pool import Admission, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
 MAX_POOL_SIZE = 256
+
+_MORPHING_SEARCHES: dict[str, type[RandomArchitectureSearch] | type[EvolutionarySearch]] = {
+    "random": RandomArchitectureSearch,
+    "evolution": EvolutionarySearch,
+}
 
 Specialise = Callable[[Architecture, HyperParameters], Architecture]
 
@@ -121,7 +127,7 @@ class Search:
     def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
         if not config.is_enabled:
             return FixedArchitecture(self._initial)
-        return RandomArchitectureSearch(
+        return _MORPHING_SEARCHES[config.architecture](
             self._initial, max_morphs=config.max_morphs, max_train_ops=self._max_train_ops, seed=seed
         )
 
