@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from aibench.cli import main
 
 ROOT = Path(__file__).parents[2]
-VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count"]
+VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
 HIDDEN = ["worker", "rank", "devices"]
 
 
@@ -33,6 +33,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "report": ["directory"],
         "verify": ["directory"],
         "count": ["--classes", "--input", "--json", "--width", "architecture"],
+        "compare-search": ["--algorithms", "--budget", "--out", "--seeds", "config"],
         "worker": ["--control", "--device", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--worker"],
         "devices": [],
@@ -114,7 +115,7 @@ def test_count_prints_the_golden_totals() -> None:
 def test_readme_commands_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
-    used = set(re.findall(r"(?:^|/)aibench ([a-z]+)", blocks, flags=re.MULTILINE))
+    used = set(re.findall(r"(?:^|/)aibench ([a-z-]+)", blocks, flags=re.MULTILINE))
     assert used == set(VISIBLE)
 
 
