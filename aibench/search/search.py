@@ -19,14 +19,18 @@ from aibench.search.config import SearchConfig
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
+from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.pool import Admission, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
 MAX_POOL_SIZE = 256
 
-_MORPHING_SEARCHES: dict[str, type[RandomArchitectureSearch] | type[EvolutionarySearch]] = {
+_MorphingSearch = RandomArchitectureSearch | EvolutionarySearch | NetworkMorphismSearch
+
+_MORPHING_SEARCHES: dict[str, type[_MorphingSearch]] = {
     "random": RandomArchitectureSearch,
     "evolution": EvolutionarySearch,
+    "network_morphism": NetworkMorphismSearch,
 }
 
 Specialise = Callable[[Architecture, HyperParameters], Architecture]

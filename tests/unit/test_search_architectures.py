@@ -13,6 +13,7 @@ from aibench.counting import count
 from aibench.search.base import ArchitectureSearch, Proposal
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
+from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.random_search import RandomArchitectureSearch
 
 INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
@@ -30,8 +31,8 @@ UNMORPHABLE = Architecture(
 )
 
 
-Morphing = type[RandomArchitectureSearch] | type[EvolutionarySearch]
-MORPHING: list[Morphing] = [RandomArchitectureSearch, EvolutionarySearch]
+Morphing = type[RandomArchitectureSearch] | type[EvolutionarySearch] | type[NetworkMorphismSearch]
+MORPHING: list[Morphing] = [RandomArchitectureSearch, EvolutionarySearch, NetworkMorphismSearch]
 
 
 def morphing_search(
@@ -109,7 +110,12 @@ def test_children_differ_from_all_networks_before(kind: Morphing) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "origin"), [(RandomArchitectureSearch, "random"), (EvolutionarySearch, "evolution")]
+    ("kind", "origin"),
+    [
+        (RandomArchitectureSearch, "random"),
+        (EvolutionarySearch, "evolution"),
+        (NetworkMorphismSearch, "network_morphism"),
+    ],
 )
 def test_lineage_names_the_search_a_known_parent_and_the_morphs_in_order(kind: Morphing, origin: str) -> None:
     proposals = run(morphing_search(kind), 40)

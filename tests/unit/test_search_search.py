@@ -85,6 +85,12 @@ def test_every_candidate_has_its_hyper_parameters_applied() -> None:
     assert {c.hyper_parameters["kernel"] for c in candidates} == {3, 5}
 
 
+@pytest.mark.parametrize("name", ["random", "evolution", "network_morphism"])
+def test_architectures_are_searched_as_configured(name: Any) -> None:
+    candidates = run(make_search(SearchConfig(architecture=name)), range(1, 6))
+    assert [c.lineage.origin for c in candidates] == ["initial", name, name, name, name]
+
+
 def test_parents_are_networks_that_were_trained() -> None:
     candidates = run(make_search(), range(1, 31))
     trained = {INITIAL.content_hash} | {c.architecture.content_hash for c in candidates}
@@ -108,8 +114,9 @@ def test_equal_seeds_give_equal_runs() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_resumed_search_goes_on_as_the_old_one_would_have(sampler: Any) -> None:
-    config = SearchConfig(hyper_parameters=sampler)
+@pytest.mark.parametrize("architecture", ["random", "evolution", "network_morphism"])
+def test_a_resumed_search_goes_on_as_the_old_one_would_have(sampler: Any, architecture: Any) -> None:
+    config = SearchConfig(hyper_parameters=sampler, architecture=architecture)
     whole, resumed = make_search(config), make_search(config)
     before = run(whole, range(1, 21))
     before += [whole.ask(21), whole.ask(22)]
