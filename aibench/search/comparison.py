@@ -15,7 +15,8 @@ from aibench.counting import count
 from aibench.errors import ConfigError
 from aibench.search.config import SearchConfig
 from aibench.search.evaluator import Evaluation, Evaluator, TrialWork
-from aibench.search.search import Search, Specialise
+from aibench.search.neutral import Specialise
+from aibench.search.search import Search
 
 NUM_WORKERS = 8
 

@@ -22,8 +22,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         hyper_parameters: Sampler of the hyper-parameters.
         space: Domains that replace the workload's own, by hyper-parameter.
         max_morphs: Most morphs between a parent and its child.
-        max_ops_ratio: Most training operations of a network, as a multiple of the initial network's; taken
-            before hyper-parameters that change the network are applied.
+        max_ops_ratio: Most training operations of a network, as a multiple of the initial network's; both
+            taken before hyper-parameters that change the network are applied.
     """
 
     architecture: Literal["random", "evolution", "network_morphism", "none"] = "random"

@@ -40,6 +40,8 @@ IMAGE = INITIAL.nodes[0]
 
 def specialise(architecture: Architecture, hyper_parameters: HyperParameters) -> Architecture:
     """Give every convolution of kernel 3 or 5 the drawn one."""
+    if "kernel" not in hyper_parameters:
+        return architecture
     kernel = hyper_parameters["kernel"]
     assert isinstance(kernel, int)
     return Architecture(
@@ -96,6 +98,28 @@ def test_parents_are_networks_that_were_trained() -> None:
     trained = {INITIAL.content_hash} | {c.architecture.content_hash for c in candidates}
     assert {c.lineage.parent for c in candidates[1:]} <= trained
     assert len({c.lineage.parent for c in candidates[1:]}) > 5
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "network_morphism"])
+def test_networks_that_differ_by_hyper_parameters_alone_are_not_trained_twice(name: Any) -> None:
+    candidates = run(make_search(SearchConfig(architecture=name)), range(1, 61))
+    assert len({specialise(c.architecture, {"kernel": 3}) for c in candidates}) == 60
+
+
+def test_children_of_a_parent_with_expensive_hyper_parameters_have_room() -> None:
+    search = make_search(SearchConfig(architecture="evolution", max_ops_ratio=1.5))
+    parent = apply(INITIAL, Deepen(3, "conv"))
+    expensive = specialise(parent, {"kernel": 5})
+    assert count(expensive).aiperf_ops.train > 1.5 * count(INITIAL).aiperf_ops.train
+    search.restore(1, expensive, {"learning_rate": 0.1, "kernel": 5})
+    search.tell(1, 0.1)
+    candidates = [search.ask(trial) for trial in range(2, 22)]
+    parents = [c.lineage.parent for c in candidates]
+    assert parents.count(expensive.content_hash) > 10
+    assert set(parents) <= {expensive.content_hash, INITIAL.content_hash}
+    for candidate in candidates:
+        plain = specialise(candidate.architecture, {"kernel": 3})
+        assert count(plain).aiperf_ops.train <= 1.5 * count(INITIAL).aiperf_ops.train
 
 
 def test_without_architecture_search_only_the_hyper_parameters_change() -> None:
