@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from aibench import __version__
+from aibench.cli.compare import compare_search_command
 from aibench.cli.count import count_command
 from aibench.cli.gang import devices_command, rank_command, worker_command
 from aibench.cli.inspect import report_command, score_command, verify_command
@@ -74,6 +75,7 @@ for _command in (
     report_command,
     verify_command,
     count_command,
+    compare_search_command,
     worker_command,
     rank_command,
     devices_command,

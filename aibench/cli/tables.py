@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aibench.counting import NetworkCount
     from aibench.score.report import FindingReport, Report, ScoreReport, TrialReport
     from aibench.score.statistics import RunsSummary
+    from aibench.search.comparison_summary import Comparison
 
 PLAIN_WIDTH = 120
 WIDE = 150
@@ -131,6 +132,31 @@ def print_count(name: str, network: Architecture, counts: NetworkCount) -> None:
 def _safe(text: str) -> str:
     """Foreign text for a rich cell: neither markup nor control characters act."""
     return markup.escape(printable(text))
+
+
+def print_comparison(comparison: Comparison, root: Path) -> None:
+    """Searches by rank, and a sentence for every pair."""
+    console = _console()
+    conditions = comparison.conditions
+    console.print(conditions.evaluator)
+    conditions_text = f"{len(conditions.seeds)} seeds, {si(conditions.budget_ops)} operations each"
+    table = Table(box=box.SIMPLE_HEAD, title=f"{_safe(conditions.name)}: {conditions_text}")
+    for column in ("algorithm", "mean rank", "mean best error", "95 % confidence", "trials"):
+        table.add_column(column, justify="left" if column == "algorithm" else "right")
+    for algorithm in comparison.algorithms:
+        final = algorithm.final
+        table.add_row(
+            algorithm.algorithm,
+            f"{algorithm.mean_rank:.2f}",
+            percent(final.mean, digits=2),
+            f"{percent(final.low, digits=2)} to {percent(final.high, digits=2)}",
+            f"{algorithm.mean_trials:.1f}",
+        )
+    console.print(table)
+    for sentence in (*(pair.sentence for pair in comparison.pairs), comparison.remark):
+        if sentence:
+            console.print(sentence)
+    console.print(f"Wrote {_safe(str(root / 'comparison.json'))} and comparison.html.", soft_wrap=True)
 
 
 def _console() -> Console:

@@ -40,6 +40,7 @@ from aibench.api.workload import TrialSpec
 from aibench.config import ResolvedRun
 from aibench.counting import count
 from aibench.errors import ProtocolError
+from aibench.master.admission import check_epoch
 from aibench.score.history import RunHistory, TrialHistory
 from aibench.search.search import Search
 
@@ -141,7 +142,8 @@ class Coordinator:
             return Acknowledgement(stop=True)
         if not trial.is_open:
             raise ProtocolError(409, f"trial {request.trial} is closed")
-        self._check_epoch(trial, request)
+        num_ranks = len(self.history.workers[request.worker].joined.devices)
+        check_epoch(trial, request.result, self._resolved.description.dataset, num_ranks=num_ranks)
         self._unfinished.pop(request.trial, None)
         self._record(
             EpochFinished(trial=request.trial, result=request.result, search_wait_s=request.search_wait_s)
@@ -360,35 +362,6 @@ class Coordinator:
             )
         )
         return spec
-
-    def _check_epoch(self, trial: TrialHistory, request: EpochRequest) -> None:
-        result, due = request.result, len(trial.epochs) + 1
-        if result.epoch != due or due > trial.claimed.spec.epochs:
-            raise ProtocolError(
-                409, f"epoch {result.epoch} arrived where {due} of {trial.claimed.spec.epochs} is due"
-            )
-        if result.validation_correct > result.validation_images:
-            raise ProtocolError(
-                422, f"{result.validation_correct} of {result.validation_images} images correct"
-            )
-        if result.parameters != trial.claimed.parameters:
-            raise ProtocolError(
-                422,
-                f"a network of {result.parameters} parameters was trained, "
-                f"{trial.claimed.parameters} were counted",
-            )
-        dataset = self._resolved.description.dataset
-        if result.train_images > dataset.train_images:
-            raise ProtocolError(
-                422, f"{result.train_images} train images in an epoch of {dataset.train_images}"
-            )
-        if result.validation_images > dataset.validation_images:
-            raise ProtocolError(
-                422, f"{result.validation_images} validation images of {dataset.validation_images}"
-            )
-        num_ranks = len(self.history.workers[request.worker].joined.devices)
-        if len(result.ranks) != num_ranks:
-            raise ProtocolError(422, f"times of {len(result.ranks)} ranks from a gang of {num_ranks}")
 
     def _close_leases(self, worker: str, outcome: Outcome, reason: str) -> None:
         for trial in self._leases(worker):

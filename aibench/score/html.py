@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from typing import ParamSpec
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aibench.score import charts
-from aibench.score.plot import coordinate
+from aibench.score.page import counted, render_page, unbroken
 from aibench.score.report import FindingReport, Report, WorkerReport
 from aibench.score.rules import Verdict
 from aibench.score.shares import Share
 from aibench.score.statistics import MAX_CONVERGED_DRIFT, MAX_CONVERGED_SPREAD
-from aibench.score.units import binary, duration, grouped, percent, si
+from aibench.score.units import binary, percent
 
 SHARE_MEANINGS = {
     Share.COMPUTE: "forward, backward and update of training",
@@ -34,18 +28,14 @@ SHARE_MEANINGS = {
     Share.IDLE: "everything else",
 }
 _FINDING_ORDER = (False, None, True)
-_SCRIPT = "report.js"
-_P = ParamSpec("_P")
 
 
 def render_html(report: Report) -> str:
     """One self-contained HTML document; every text of the run in it is escaped."""
-    environment = _environment()
-    script = environment.get_template(_SCRIPT).render()
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        aibench_version=report.aibench_version,
         report=report,
-        script=script,
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdict_text=verdict_text(report),
         stability_text=stability_text(report),
         factor=0.0 - math.log(report.score.error) if report.score else None,
@@ -59,6 +49,9 @@ def render_html(report: Report) -> str:
         trials_of=Counter(trial.worker for trial in report.trials),
         config_yaml=yaml.safe_dump(report.config, allow_unicode=True),
         num_devices=sum(len(worker.devices) for worker in report.workers),
+        device_groups=device_groups,
+        share_label=charts.share_label,
+        utc=utc_text,
     )
 
 
@@ -87,7 +80,7 @@ def stability_text(report: Report) -> str:
     if found is None:
         return "The last third of the run has too few samples to say how steady the normalized score was."
     verdict = "converged" if found.is_converged else "not converged"
-    percentage = _unbroken(percent)
+    percentage = unbroken(percent)
     return (
         f"Over the last third the normalized score drifted {percentage(found.drift, signed=True)} "
         f"and spread {percentage(found.spread)}: {verdict} "
@@ -116,43 +109,6 @@ def utc_text(instant: str) -> str:
     return f"{parsed.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if parsed.tzinfo else instant
 
 
-def counted(number: int, noun: str) -> str:
-    """A number of things, such as ``1 worker`` or ``2,000 trials``."""
-    return f"{grouped(number)} {noun if number == 1 else noun + 's'}"
-
-
 def _rules(findings: tuple[FindingReport, ...], passed: bool | None) -> str:
     names = [finding.rule for finding in findings if finding.passed is passed]
     return f"{counted(len(names), 'rule')} ({', '.join(names)})"
-
-
-def _unbroken(text_of: Callable[_P, str]) -> Callable[_P, str]:
-    """The same text, never broken between a number and its unit."""
-
-    def unbroken(*args: _P.args, **kwargs: _P.kwargs) -> str:
-        return text_of(*args, **kwargs).replace(" ", "\N{NO-BREAK SPACE}")
-
-    return unbroken
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("aibench.score"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "si": _unbroken(si),
-        "duration": _unbroken(duration),
-        "percent": _unbroken(percent),
-        "counted": counted,
-        "grouped": grouped,
-        "coordinate": coordinate,
-        "share_label": charts.share_label,
-        "device_groups": device_groups,
-        "utc": utc_text,
-    }
-    return environment

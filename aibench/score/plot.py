@@ -11,6 +11,7 @@ from aibench.score.units import si_index, si_prefix
 Point = tuple[float, float]
 
 _NICE = (1, 2, 5, 10)
+_LOG_NICE = (1, 1.5, 2, 3, 5, 7)
 _ROUNDING = 1e-9
 _TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 
@@ -91,6 +92,22 @@ def percent_axis(maximum: float, start: float, end: float) -> Axis:
     return Axis(scale, _labelled(ticks, scale, 0.01), "%")
 
 
+def log_percent_axis(low: float, high: float, start: float, end: float) -> Axis:
+    """Natural logarithms of fractions of 1, labelled in percent, over round values around low and high.
+
+    Both are above 0. Ticks are not evenly spaced, and there are at least two.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    rounds = [factor * 10.0**power for power in powers for factor in _LOG_NICE]
+    first = max(place for place, value in enumerate(rounds) if value <= low * (1 + _ROUNDING))
+    last = next(
+        place for place, value in enumerate(rounds) if value >= high * (1 - _ROUNDING) and place > first
+    )
+    scale = Scale(math.log(rounds[first]), math.log(rounds[last]), start, end)
+    ticks = tuple(Tick(scale.at(math.log(value)), f"{100 * value:g}") for value in rounds[first : last + 1])
+    return Axis(scale, ticks, "%")
+
+
 def coordinate(value: float) -> str:
     """A coordinate as short as it can be said at a tenth of a unit."""
     return f"{round(value, 1) + 0.0:g}"
@@ -107,6 +124,11 @@ def area_path(points: Sequence[Point], base: float) -> str:
         return ""
     ends = [(points[-1][0], base), (points[0][0], base)]
     return _joined("L", [*points, *ends]) + "Z"
+
+
+def between_path(upper: Sequence[Point], lower: Sequence[Point]) -> str:
+    """The surface between two lines from left to right; empty without points."""
+    return _joined("L", [*upper, *reversed(lower)]) + "Z" if upper else ""
 
 
 def step_path(points: Sequence[Point]) -> str:

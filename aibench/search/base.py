@@ -29,7 +29,7 @@ class ArchitectureSearch(Protocol):
         ...
 
     def claimed(self, architecture: Architecture) -> None:
-        """The network the next trial got: as asked, specialised, from a worker, or from the journal."""
+        """The network the next trial got: as asked, from a worker, or from the journal."""
         ...
 
     def tell(self, architecture: Architecture, error: float | None) -> None:

@@ -16,15 +16,17 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How candidates are found.
 
     Attributes:
-        architecture: ``random`` morphs networks; ``none`` trains the initial network only.
+        architecture: ``random`` morphs any network; ``evolution`` the best of a few recent ones;
+            ``network_morphism`` picks the most promising of many morphed networks by a Gaussian process;
+            ``none`` trains the initial network only.
         hyper_parameters: Sampler of the hyper-parameters.
         space: Domains that replace the workload's own, by hyper-parameter.
         max_morphs: Most morphs between a parent and its child.
-        max_ops_ratio: Most training operations of a network, as a multiple of the initial network's; taken
-            before hyper-parameters that change the network are applied.
+        max_ops_ratio: Most training operations of a network, as a multiple of the initial network's; both
+            taken before hyper-parameters that change the network are applied.
     """
 
-    architecture: Literal["random", "none"] = "random"
+    architecture: Literal["random", "evolution", "network_morphism", "none"] = "random"
     hyper_parameters: Literal["tpe", "random"] = "tpe"
     space: dict[str, Domain] = {}
     max_morphs: Annotated[int, msgspec.Meta(ge=1)] = 3

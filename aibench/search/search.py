@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -16,14 +16,23 @@ from aibench.counting import count
 from aibench.errors import ArchitectureError
 from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
 from aibench.search.config import SearchConfig
+from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
+from aibench.search.network_morphism import NetworkMorphismSearch
+from aibench.search.neutral import Specialise, neutral_values
 from aibench.search.pool import Admission, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
 MAX_POOL_SIZE = 256
 
-Specialise = Callable[[Architecture, HyperParameters], Architecture]
+_MorphingSearch = RandomArchitectureSearch | EvolutionarySearch | NetworkMorphismSearch
+
+_MORPHING_SEARCHES: dict[str, type[_MorphingSearch]] = {
+    "random": RandomArchitectureSearch,
+    "evolution": EvolutionarySearch,
+    "network_morphism": NetworkMorphismSearch,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +53,11 @@ class Search:
         config: The ``search`` section.
         initial: The workload's initial network.
         space: Domain of each hyper-parameter, overrides applied.
-        specialise: Applies the hyper-parameters that change a network.
+        specialise: Applies those of the given hyper-parameters that change a network.
         seed: Seed of all draws.
+
+    Raises:
+        ArchitectureError: A value of the space fits no network.
     """
 
     def __init__(
@@ -60,7 +72,9 @@ class Search:
         self._is_enabled = config.is_enabled
         self._initial = initial
         self._specialise = specialise
-        self._max_train_ops = config.max_ops_ratio * count(initial).aiperf_ops.train
+        self._neutral = neutral_values(initial, space, specialise)
+        self._max_train_ops = config.max_ops_ratio * count(self._neutralised(initial)).aiperf_ops.train
+        self._trained_hashes: dict[str, str] = {}
         self._architectures = self._architecture_search(config, seed)
         self._hyper_parameters = HyperParameterSearch(space, sampler=config.hyper_parameters, seed=seed)
         self._pool = ProposalPool(max_size=MAX_POOL_SIZE)
@@ -78,7 +92,7 @@ class Search:
             ValueError: The trial is running already.
         """
         hyper_parameters = self._hyper_parameters.ask(trial)
-        proposal = self._specialised(self._pool.take() or self._architectures.ask(), hyper_parameters)
+        proposal = self._specialised(self._pool.take() or self._own_proposal(), hyper_parameters)
         self._claim(trial, proposal.architecture)
         return Candidate(
             architecture=proposal.architecture,
@@ -104,14 +118,18 @@ class Search:
         """
         check_error(error)
         self._hyper_parameters.tell(trial, None if error is None else 1.0 - error)
-        self._architectures.tell(self._running.pop(trial), error)
+        architecture = self._running.pop(trial)
+        neutral = self._neutralised(architecture)
+        if error is not None:
+            self._trained_hashes.setdefault(neutral.content_hash, architecture.content_hash)
+        self._architectures.tell(neutral, error)
 
     def propose(self, document: ArchitectureDocument, lineage: Lineage) -> Admission:
         """Take a worker's proposal into the pool, or say why not; nothing in it can raise."""
         if not self._is_enabled:
             return Admission(accepted=False, reason="this run searches no architectures")
         try:
-            architecture = document.to_architecture()
+            architecture = self._neutralised(document.to_architecture())
             self._check_proposal(architecture)
         except (ArchitectureError, ValueError) as error:  # Python prints no integer over 4,300 digits
             return Admission(accepted=False, reason=str(error))
@@ -121,9 +139,27 @@ class Search:
     def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
         if not config.is_enabled:
             return FixedArchitecture(self._initial)
-        return RandomArchitectureSearch(
-            self._initial, max_morphs=config.max_morphs, max_train_ops=self._max_train_ops, seed=seed
+        return _MORPHING_SEARCHES[config.architecture](
+            self._neutralised(self._initial),
+            max_morphs=config.max_morphs,
+            max_train_ops=self._max_train_ops,
+            seed=seed,
         )
+
+    def _own_proposal(self) -> Proposal:
+        """The architecture search's proposal; its lineage names the parent as it was trained."""
+        proposal = self._architectures.ask()
+        parent = proposal.lineage.parent
+        lineage = msgspec.structs.replace(
+            proposal.lineage, parent=None if parent is None else self._trained_hashes.get(parent, parent)
+        )
+        return Proposal(architecture=proposal.architecture, lineage=lineage)
+
+    def _neutralised(self, architecture: Architecture) -> Architecture:
+        try:
+            return self._specialise(architecture, self._neutral)
+        except ArchitectureError:
+            return architecture  # a worker's proposal may be a network that hyper-parameters cannot change
 
     def _specialised(self, proposal: Proposal, hyper_parameters: HyperParameters) -> Proposal:
         try:
@@ -136,8 +172,9 @@ class Search:
 
     def _claim(self, trial: int, architecture: Architecture) -> None:
         self._running[trial] = architecture
-        self._architectures.claimed(architecture)
-        self._pool.claimed(architecture.content_hash)
+        neutral = self._neutralised(architecture)
+        self._architectures.claimed(neutral)
+        self._pool.claimed(neutral.content_hash)
 
     def _check_proposal(self, architecture: Architecture) -> None:
         for side in ("input_shape", "output_shape"):

@@ -14,7 +14,7 @@ from aibench.cli.text import printable
 from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
-VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count"]
+VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
 HIDDEN = ["worker", "rank", "devices"]
 
 
@@ -37,6 +37,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "report": ["directory"],
         "verify": ["directory"],
         "count": ["--classes", "--input", "--json", "--width", "architecture"],
+        "compare-search": ["--algorithms", "--budget", "--out", "--seeds", "config"],
         "worker": ["--control", "--device", "--first-device", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
         "devices": [],
@@ -187,7 +188,7 @@ def test_count_prints_the_golden_totals() -> None:
 def test_readme_commands_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
-    used = set(re.findall(r"(?:^|/)aibench ([a-z]+)", blocks, flags=re.MULTILINE))
+    used = set(re.findall(r"(?:^|/)aibench ([a-z-]+)", blocks, flags=re.MULTILINE))
     assert used == set(VISIBLE)
 
 

@@ -81,7 +81,7 @@ def refusal(section: type[msgspec.Struct], data: object, path: str = "") -> str:
         ({"division": "any"}, "division: got 'any'; expected one of closed, open, smoke"),
         (
             {"search": {"architecture": "rnd"}},
-            "search.architecture: got 'rnd'; expected one of none, random (did you mean 'random'?)",
+            "search.architecture: got 'rnd'; expected one of evolution, network_morphism, none, random",
         ),
         # Values that contradict each other.
         ({"limits": {}}, "limits: give measured_time_s, trials or both: a run must end"),

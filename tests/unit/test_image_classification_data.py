@@ -373,3 +373,12 @@ class TestSharding:
 
         assert shares(8, 3) == [[[0, 3], [6]], [[1, 4], [7]], [[2, 5]]]
         assert shares(2, 3) == [[[0]], [[1]], []]
+
+
+def test_the_network_gets_images_with_their_channels_outermost_however_they_were_decoded() -> None:
+    preprocessing = DevicePreprocessing(Preprocessing(mean=(0.0,) * 3, std=(2.0,) * 3), torch.device("cpu"))
+    decoded = torch.full((2, 4, 4, 3), 6, dtype=torch.uint8).permute(0, 3, 1, 2)
+    assert not decoded.is_contiguous()
+    normalised = preprocessing.normalise(decoded)
+    assert normalised.is_contiguous()
+    assert (normalised == 3.0).all()

@@ -1,11 +1,15 @@
+import math
+
 import pytest
 
 from aibench.score.plot import (
     Scale,
     area_path,
+    between_path,
     coordinate,
     dots_path,
     line_path,
+    log_percent_axis,
     nice_step,
     percent_axis,
     si_axis,
@@ -112,3 +116,30 @@ def test_stacked_parts_lie_side_by_side() -> None:
         (500.0, 250.0),
         (750.0, 250.0),
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.08, 0.25, ["7", "10", "15", "20", "30"]),
+        (0.1, 0.2, ["10", "15", "20"]),
+        (0.1, 0.1, ["10", "15"]),
+        (0.99, 1.0, ["70", "100"]),
+        (0.0001, 0.0002, ["0.01", "0.015", "0.02"]),
+    ],
+)
+def test_logarithmic_axis_lies_between_round_values(low: float, high: float, labels: list[str]) -> None:
+    axis = log_percent_axis(low, high, 200.0, 100.0)
+    assert [tick.label for tick in axis.ticks] == labels
+    assert [axis.ticks[0].at, axis.ticks[-1].at] == pytest.approx([200.0, 100.0])
+
+
+def test_equal_ratios_are_equal_lengths_on_a_logarithmic_axis() -> None:
+    scale = log_percent_axis(0.1, 0.3, 0.0, 90.0).scale
+    places = [scale.at(math.log(error)) for error in (0.1, 0.15, 0.225)]
+    assert places[2] - places[1] == pytest.approx(places[1] - places[0])
+
+
+def test_surface_between_two_lines_is_closed() -> None:
+    assert between_path([(0, 1), (2, 3)], [(0, 5), (2, 6)]) == "M0 1L2 3L2 6L0 5Z"
+    assert between_path([], []) == ""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,9 @@ from aibench.architecture.morphs import Widen, applicable, apply
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
 from aibench.search.base import ArchitectureSearch, Proposal
+from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
+from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.random_search import RandomArchitectureSearch
 
 INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
@@ -28,11 +31,20 @@ UNMORPHABLE = Architecture(
 )
 
 
-def random_search(
-    initial: Architecture = INITIAL, *, seed: int = 1, max_morphs: int = 3, max_ops_ratio: float = 4.0
-) -> RandomArchitectureSearch:
+Morphing = type[RandomArchitectureSearch] | type[EvolutionarySearch] | type[NetworkMorphismSearch]
+MORPHING: list[Morphing] = [RandomArchitectureSearch, EvolutionarySearch, NetworkMorphismSearch]
+
+
+def morphing_search(
+    kind: Morphing,
+    initial: Architecture = INITIAL,
+    *,
+    seed: int = 1,
+    max_morphs: int = 3,
+    max_ops_ratio: float = 4.0,
+) -> ArchitectureSearch:
     max_train_ops = max_ops_ratio * count(initial).aiperf_ops.train
-    return RandomArchitectureSearch(initial, max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed)
+    return kind(initial, max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed)
 
 
 def run(search: ArchitectureSearch, num_trials: int, error: float | None = 0.5) -> list[Proposal]:
@@ -48,7 +60,7 @@ def hashes(proposals: list[Proposal]) -> list[str]:
     return [proposal.architecture.content_hash for proposal in proposals]
 
 
-SEARCHES = [FixedArchitecture, random_search]
+SEARCHES = [FixedArchitecture, *(partial(morphing_search, kind) for kind in MORPHING)]
 
 
 @pytest.mark.parametrize("make", SEARCHES)
@@ -85,22 +97,31 @@ def test_no_search_always_trains_the_initial_network() -> None:
     assert set(hashes(run(FixedArchitecture(INITIAL), 5))) == {INITIAL.content_hash}
 
 
-def test_asking_again_before_the_claim_changes_nothing() -> None:
-    search = random_search()
+@pytest.mark.parametrize("kind", MORPHING)
+def test_asking_again_before_the_claim_changes_nothing(kind: Morphing) -> None:
+    search = morphing_search(kind)
     run(search, 3)
     assert search.ask() == search.ask()
 
 
-def test_children_differ_from_all_networks_before() -> None:
-    proposals = run(random_search(), 60)
-    assert len(set(hashes(proposals))) == 60
-    assert {proposal.lineage.origin for proposal in proposals[1:]} == {"random"}
+@pytest.mark.parametrize("kind", MORPHING)
+def test_children_differ_from_all_networks_before(kind: Morphing) -> None:
+    assert len(set(hashes(run(morphing_search(kind), 60)))) == 60
 
 
-def test_lineage_names_a_known_parent_and_the_morphs_in_order() -> None:
-    proposals = run(random_search(), 40)
+@pytest.mark.parametrize(
+    ("kind", "origin"),
+    [
+        (RandomArchitectureSearch, "random"),
+        (EvolutionarySearch, "evolution"),
+        (NetworkMorphismSearch, "network_morphism"),
+    ],
+)
+def test_lineage_names_the_search_a_known_parent_and_the_morphs_in_order(kind: Morphing, origin: str) -> None:
+    proposals = run(morphing_search(kind), 40)
     known = {proposal.architecture.content_hash: proposal.architecture for proposal in proposals}
     for child in proposals[1:]:
+        assert child.lineage.origin == origin
         assert child.lineage.parent is not None
         network = known[child.lineage.parent]
         for text in child.lineage.morphs:
@@ -109,57 +130,81 @@ def test_lineage_names_a_known_parent_and_the_morphs_in_order() -> None:
         assert network == child.architecture
 
 
-def test_the_number_of_morphs_is_drawn_up_to_the_limit() -> None:
-    assert {len(p.lineage.morphs) for p in run(random_search(max_morphs=3), 60)[1:]} == {1, 2, 3}
-    assert {len(p.lineage.morphs) for p in run(random_search(max_morphs=1), 20)[1:]} == {1}
+@pytest.mark.parametrize("kind", MORPHING)
+def test_the_number_of_morphs_varies_up_to_the_limit(kind: Morphing) -> None:
+    assert {len(p.lineage.morphs) for p in run(morphing_search(kind, max_morphs=3), 60)[1:]} == {1, 2, 3}
+    assert {len(p.lineage.morphs) for p in run(morphing_search(kind, max_morphs=1), 20)[1:]} == {1}
 
 
-def test_parents_are_the_initial_network_and_those_with_an_error() -> None:
-    told = {proposal.lineage.parent for proposal in run(random_search(), 60)[1:]}
+@pytest.mark.parametrize("kind", MORPHING)
+def test_parents_are_the_initial_network_and_those_with_an_error(kind: Morphing) -> None:
+    told = {proposal.lineage.parent for proposal in run(morphing_search(kind), 60)[1:]}
     assert len(told) > 10
-    untold = {proposal.lineage.parent for proposal in run(random_search(), 20, error=None)[1:]}
+    untold = {proposal.lineage.parent for proposal in run(morphing_search(kind), 20, error=None)[1:]}
     assert untold == {INITIAL.content_hash}
 
 
-def test_no_child_costs_more_than_allowed() -> None:
+@pytest.mark.parametrize("kind", MORPHING)
+def test_no_child_costs_more_than_allowed(kind: Morphing) -> None:
     limit = 1.2 * count(INITIAL).aiperf_ops.train
-    costs = [count(p.architecture).aiperf_ops.train for p in run(random_search(max_ops_ratio=1.2), 60)]
+    proposals = run(morphing_search(kind, max_ops_ratio=1.2), 60)
+    costs = [count(p.architecture).aiperf_ops.train for p in proposals]
     assert max(costs) <= limit
     assert len(set(costs)) > 5
 
 
-def test_without_room_for_a_child_the_initial_network_is_trained_again() -> None:
-    proposals = run(random_search(max_ops_ratio=1.0), 3)
+@pytest.mark.parametrize("kind", MORPHING)
+def test_without_room_for_a_child_the_initial_network_is_trained_again(kind: Morphing) -> None:
+    proposals = run(morphing_search(kind, max_ops_ratio=1.0), 3)
     assert [proposal.architecture for proposal in proposals] == [INITIAL] * 3
     assert {proposal.lineage.origin for proposal in proposals} == {"initial"}
 
 
-def test_a_network_without_morphs_is_trained_again() -> None:
-    assert hashes(run(random_search(UNMORPHABLE), 3)) == [UNMORPHABLE.content_hash] * 3
+@pytest.mark.parametrize("kind", MORPHING)
+def test_a_network_without_morphs_is_trained_again(kind: Morphing) -> None:
+    assert hashes(run(morphing_search(kind, UNMORPHABLE), 3)) == [UNMORPHABLE.content_hash] * 3
 
 
-def test_when_all_children_are_known_the_initial_network_is_trained_again() -> None:
-    proposals = run(random_search(TINY, max_morphs=1), 6, error=None)
-    assert [p.lineage.origin for p in proposals] == ["initial", "random", *["initial"] * 4]
+@pytest.mark.parametrize("kind", MORPHING)
+def test_when_all_children_are_known_the_initial_network_is_trained_again(kind: Morphing) -> None:
+    proposals = run(morphing_search(kind, TINY, max_morphs=1), 6, error=None)
+    assert [p.lineage.parent for p in proposals] == [None, TINY.content_hash, *[None] * 4]
 
 
-def test_equal_seeds_give_equal_searches() -> None:
-    assert run(random_search(seed=7), 20) == run(random_search(seed=7), 20)
-    assert hashes(run(random_search(seed=7), 20))[1:] != hashes(run(random_search(seed=8), 20))[1:]
+@pytest.mark.parametrize("kind", MORPHING)
+def test_equal_seeds_give_equal_searches(kind: Morphing) -> None:
+    first, second = (run(morphing_search(kind, seed=7), 20) for _ in range(2))
+    assert first == second
+    assert hashes(first)[1:] != hashes(run(morphing_search(kind, seed=8), 20))[1:]
 
 
-def test_a_resumed_search_goes_on_as_the_old_one_would_have() -> None:
-    whole = run(random_search(), 30)
-    resumed = random_search()
+@pytest.mark.parametrize("kind", MORPHING)
+def test_a_resumed_search_goes_on_as_the_old_one_would_have(kind: Morphing) -> None:
+    errors = [random.Random(number).random() for number in range(90)]
+    whole, resumed = morphing_search(kind), morphing_search(kind)
+    proposals = []
+    for error in errors:
+        proposals += run(whole, 1, error)
+    for proposal in proposals[:80]:
+        resumed.claimed(proposal.architecture)
+    for proposal, error in zip(proposals[:80], errors, strict=False):
+        resumed.tell(proposal.architecture, error)
+    assert [run(resumed, 1, error)[0] for error in errors[80:]] == proposals[80:]
+
+
+def test_random_search_does_not_mind_in_which_order_trials_end() -> None:
+    whole = run(morphing_search(RandomArchitectureSearch), 30)
+    resumed = morphing_search(RandomArchitectureSearch)
     for proposal in whole[:20]:
         resumed.claimed(proposal.architecture)
-    for proposal in random.Random(3).sample(whole[:20], k=20):  # the order of the ends does not matter
+    for proposal in random.Random(3).sample(whole[:20], k=20):
         resumed.tell(proposal.architecture, 0.5)
     assert run(resumed, 10) == whole[20:]
 
 
-def test_networks_claimed_elsewhere_are_not_proposed() -> None:
-    search = random_search(TINY, max_morphs=1)
+@pytest.mark.parametrize("kind", MORPHING)
+def test_networks_claimed_elsewhere_are_not_proposed(kind: Morphing) -> None:
+    search = morphing_search(kind, TINY, max_morphs=1)
     search.claimed(TINY)
     only_child = search.ask().architecture
     search.claimed(only_child)

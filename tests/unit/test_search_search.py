@@ -40,6 +40,8 @@ IMAGE = INITIAL.nodes[0]
 
 def specialise(architecture: Architecture, hyper_parameters: HyperParameters) -> Architecture:
     """Give every convolution of kernel 3 or 5 the drawn one."""
+    if "kernel" not in hyper_parameters:
+        return architecture
     kernel = hyper_parameters["kernel"]
     assert isinstance(kernel, int)
     return Architecture(
@@ -85,11 +87,39 @@ def test_every_candidate_has_its_hyper_parameters_applied() -> None:
     assert {c.hyper_parameters["kernel"] for c in candidates} == {3, 5}
 
 
+@pytest.mark.parametrize("name", ["random", "evolution", "network_morphism"])
+def test_architectures_are_searched_as_configured(name: Any) -> None:
+    candidates = run(make_search(SearchConfig(architecture=name)), range(1, 6))
+    assert [c.lineage.origin for c in candidates] == ["initial", name, name, name, name]
+
+
 def test_parents_are_networks_that_were_trained() -> None:
     candidates = run(make_search(), range(1, 31))
     trained = {INITIAL.content_hash} | {c.architecture.content_hash for c in candidates}
     assert {c.lineage.parent for c in candidates[1:]} <= trained
     assert len({c.lineage.parent for c in candidates[1:]}) > 5
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "network_morphism"])
+def test_networks_that_differ_by_hyper_parameters_alone_are_not_trained_twice(name: Any) -> None:
+    candidates = run(make_search(SearchConfig(architecture=name)), range(1, 61))
+    assert len({specialise(c.architecture, {"kernel": 3}) for c in candidates}) == 60
+
+
+def test_children_of_a_parent_with_expensive_hyper_parameters_have_room() -> None:
+    search = make_search(SearchConfig(architecture="evolution", max_ops_ratio=1.5))
+    parent = apply(INITIAL, Deepen(3, "conv"))
+    expensive = specialise(parent, {"kernel": 5})
+    assert count(expensive).aiperf_ops.train > 1.5 * count(INITIAL).aiperf_ops.train
+    search.restore(1, expensive, {"learning_rate": 0.1, "kernel": 5})
+    search.tell(1, 0.1)
+    candidates = [search.ask(trial) for trial in range(2, 22)]
+    parents = [c.lineage.parent for c in candidates]
+    assert parents.count(expensive.content_hash) > 10
+    assert set(parents) <= {expensive.content_hash, INITIAL.content_hash}
+    for candidate in candidates:
+        plain = specialise(candidate.architecture, {"kernel": 3})
+        assert count(plain).aiperf_ops.train <= 1.5 * count(INITIAL).aiperf_ops.train
 
 
 def test_without_architecture_search_only_the_hyper_parameters_change() -> None:
@@ -108,8 +138,9 @@ def test_equal_seeds_give_equal_runs() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_resumed_search_goes_on_as_the_old_one_would_have(sampler: Any) -> None:
-    config = SearchConfig(hyper_parameters=sampler)
+@pytest.mark.parametrize("architecture", ["random", "evolution", "network_morphism"])
+def test_a_resumed_search_goes_on_as_the_old_one_would_have(sampler: Any, architecture: Any) -> None:
+    config = SearchConfig(hyper_parameters=sampler, architecture=architecture)
     whole, resumed = make_search(config), make_search(config)
     before = run(whole, range(1, 21))
     before += [whole.ask(21), whole.ask(22)]

@@ -23,8 +23,12 @@ class DevicePreprocessing:
         self._crop_padding = preprocessing.crop_padding
 
     def normalise(self, images: Tensor) -> Tensor:
-        """FP32 images of the same shape B×C×H×W."""
-        return (images.float() - self._mean) / self._std
+        """FP32 images of the same shape B×C×H×W, laid out in that order.
+
+        torch 2.13 on processors crashes in the backward pass of narrow convolutions over images whose
+        channels lie innermost, as decoders deliver them.
+        """
+        return ((images.float() - self._mean) / self._std).contiguous()
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The batch as it is trained with, still in integers; ``generator`` is the CPU's."""

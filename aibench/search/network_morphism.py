@@ -1,0 +1,147 @@
+"""Network morphism guided by a Gaussian process: of many morphed networks the most promising is proposed.
+
+Sources: Jin et al., "Auto-Keras: An Efficient Neural Architecture Search System", arXiv:1806.10282, and
+AIPerf, which searches by it; both bound the error from below by the surrogate and look for the least bound
+along sequences of morphs. Different here: the surrogate's distance (`aibench.search.embedding`), one kernel
+for learning and predicting, and hill climbing over the sequences. The weight of uncertainty is drawn anew for
+every proposal, which keeps many workers from asking for the same: Hutter et al., "Parallel Algorithm
+Configuration", LION 2012.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aibench.architecture import Architecture
+from aibench.architecture.morphs import random_morph
+from aibench.errors import ArchitectureError
+from aibench.search.base import Proposal, check_error
+from aibench.search.embedding import embed
+from aibench.search.mutator import Mutator
+from aibench.search.surrogate import Surrogate
+
+NUM_PARENTS = 32
+FROM_SCRATCH_SHARE = 0.1
+MEAN_UNCERTAINTY_WEIGHT = 1.0
+
+# Candidates per proposal grow with the history: predictions grow dearer too, and more is worth looking for.
+MIN_CANDIDATES = 9
+MAX_CANDIDATES = 24
+RESULTS_PER_CANDIDATE = 10
+
+
+class _Parent(NamedTuple):
+    error: float
+    number: int
+    architecture: Architecture
+
+
+class _Sequence(NamedTuple):
+    """A network and the morphs that made it from its parent."""
+
+    network: Architecture
+    parent: Architecture
+    morphs: tuple[str, ...] = ()
+
+
+class NetworkMorphismSearch:
+    """An `ArchitectureSearch` by Bayesian optimisation over morphs of the best networks.
+
+    Draw number n depends on the seed, n, and the networks told before, in their order.
+
+    Args:
+        initial: The network that the search starts from.
+        max_morphs: Most morphs between a parent and its child.
+        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
+        seed: Seed of all draws.
+    """
+
+    def __init__(self, initial: Architecture, *, max_morphs: int, max_train_ops: float, seed: int) -> None:
+        self._initial = initial
+        self._max_morphs = max_morphs
+        self._mutator = Mutator(
+            initial, origin="network_morphism", max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed
+        )
+        self._surrogate = Surrogate()
+        self._told_hashes: set[str] = set()
+        self._parents: list[_Parent] = []
+
+    def ask(self) -> Proposal:
+        """The initial network, later the child with the least bound found that no trial has had."""
+        best = None if self._mutator.is_first else self._best_child(self._mutator.next_rng())
+        if best is None:
+            return self._mutator.draw(self._pick_parent)
+        return self._mutator.proposal(best.network, parent=best.parent, morphs=best.morphs)
+
+    def claimed(self, architecture: Architecture) -> None:
+        """Go on to the next draw and propose this network no more."""
+        self._mutator.claimed(architecture)
+
+    def tell(self, architecture: Architecture, error: float | None) -> None:
+        """Learn the error of a network; the best ones become parents.
+
+        Raises:
+            ValueError: The error is not in 0..1.
+        """
+        check_error(error)
+        content_hash = architecture.content_hash
+        if error is None or content_hash in self._told_hashes:
+            return
+        self._told_hashes.add(content_hash)
+        self._surrogate.tell(embed(architecture), error)
+        bisect.insort(self._parents, _Parent(error, len(self._told_hashes), architecture))
+        del self._parents[NUM_PARENTS:]
+
+    def _pick_parent(self, rng: random.Random) -> Architecture:
+        if not self._parents or rng.random() < FROM_SCRATCH_SHARE:
+            return self._initial
+        return self._parents[int(len(self._parents) * rng.random() ** 2)].architecture
+
+    def _best_child(self, rng: random.Random) -> _Sequence | None:
+        """Climb from the best of some children of parents to the best of its own children, and so on."""
+        if not self._told_hashes:
+            return None
+        weight = rng.expovariate(1.0 / MEAN_UNCERTAINTY_WEIGHT)
+        num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
+        num_candidates = min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
+        num_rounds = min(self._max_morphs, num_candidates)
+        best: _Sequence | None = None
+        least_bound = math.inf
+        for _ in range(num_rounds):
+            children = self._children(best, num_candidates // num_rounds, rng)
+            for bound, child in self._by_bound(children, weight):
+                if bound < least_bound and self._mutator.is_affordable(child.network):
+                    best, least_bound = child, bound
+                    break
+        return best
+
+    def _children(self, best: _Sequence | None, num_children: int, rng: random.Random) -> list[_Sequence]:
+        """New networks one morph away from the best one, or each from a parent of its own without one."""
+        children = []
+        for _ in range(num_children):
+            if best is None:
+                parent = self._pick_parent(rng)
+                source = _Sequence(parent, parent)
+            else:
+                source = best
+            try:
+                network, morph = random_morph(source.network, rng)
+            except ArchitectureError:
+                continue
+            if self._mutator.is_new(network):
+                children.append(_Sequence(network, source.parent, (*source.morphs, str(morph))))
+        return children
+
+    def _by_bound(self, children: Sequence[_Sequence], weight: float) -> list[tuple[float, _Sequence]]:
+        """Children with the lower bounds of their errors' logarithms, least first."""
+        if not children:
+            return []
+        means, deviations = self._surrogate.predict(np.array([embed(child.network) for child in children]))
+        bounds: list[float] = (means - weight * deviations).tolist()
+        return sorted(zip(bounds, children, strict=True), key=lambda bounded: bounded[0])

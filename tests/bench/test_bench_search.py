@@ -1,0 +1,95 @@
+"""One proposal and one added result of each architecture search, by length of the history, on one core.
+
+Processor time with one thread of numpy, because other programs share the machine.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.bench
+
+# One proposal of the original (NNI's network-morphism tuner as AIPerf ships it), ResNet-50 start, 8 trained
+# models in the history, measured on two cores; 50 to 65 s with 24.
+ORIGINAL_PROPOSAL_S = 26.0
+SEARCHES = ("random_search:RandomArchitectureSearch", "evolution:EvolutionarySearch",
+            "network_morphism:NetworkMorphismSearch")  # fmt: skip
+SIZES = (100, 1000, 10_000)
+NUM_PROPOSALS = 20
+
+MEASURE = """
+import importlib, json, random, resource, statistics, sys, time
+from aibench.architecture import Shape
+from aibench.architecture.morphs import random_morph
+from aibench.architecture.resnet import resnet
+from aibench.counting import count
+
+module, name = sys.argv[1].split(":")
+sizes, num_proposals = json.loads(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(1)
+initial = resnet("resnet50", Shape(3, 224, 224), 1000)
+search = getattr(importlib.import_module(f"aibench.search.{module}"), name)(
+    initial, max_morphs=3, max_train_ops=4.0 * count(initial).aiperf_ops.train, seed=1
+)
+
+def timed(work, *arguments):
+    began = time.process_time()
+    result = work(*arguments)
+    return result, time.process_time() - began
+
+def told_network():
+    network = initial
+    for _ in range(rng.randint(1, 8)):
+        network, _ = random_morph(network, rng)
+    return network
+
+told, figures = 0, []
+for size in sizes:
+    added_s = []
+    while told < size:
+        network, error = told_network(), rng.uniform(0.2, 0.6)
+        search.claimed(network)
+        added_s.append(timed(search.tell, network, error)[1])
+        told += 1
+    proposals_s = []
+    for _ in range(num_proposals):
+        proposal, proposal_s = timed(search.ask)
+        proposals_s.append(proposal_s)
+        search.claimed(proposal.architecture)
+    figures.append({
+        "size": size,
+        "proposal_s": statistics.median(proposals_s),
+        "worst_proposal_s": max(proposals_s),
+        "added_s": statistics.median(added_s[-100:]),
+        "mean_added_s": statistics.mean(added_s),
+        "worst_added_s": max(added_s),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    })
+print(json.dumps(figures))
+"""
+
+
+def measured(search: str) -> list[dict[str, float]]:
+    command = [sys.executable, "-c", MEASURE, search, json.dumps(SIZES), str(NUM_PROPOSALS)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
+    figures: list[dict[str, float]] = json.loads(result.stdout)
+    return figures
+
+
+def test_proposals_and_results_of_a_resnet50_search() -> None:
+    found = {search: measured(search) for search in SEARCHES}
+    baseline = found[SEARCHES[0]]
+    print()
+    print(f"the original, 8 results             proposal {ORIGINAL_PROPOSAL_S * 1e3:9.2f} ms")
+    for search, figures in found.items():
+        for row, random_row in zip(figures, baseline, strict=True):
+            print(
+                f"{search.partition(':')[0]:16} {row['size']:6} results  "
+                f"proposal {row['proposal_s'] * 1e3:6.2f} ms (worst {row['worst_proposal_s'] * 1e3:6.2f}), "
+                f"{row['proposal_s'] / random_row['proposal_s']:5.2f} × random, "
+                f"original / {ORIGINAL_PROPOSAL_S / row['proposal_s']:6.0f}; "
+                f"added result {row['added_s'] * 1e3:5.2f} ms (mean {row['mean_added_s'] * 1e3:5.2f}, "
+                f"worst {row['worst_added_s'] * 1e3:6.1f}); peak {row['peak_mb']:.0f} MB"
+            )
