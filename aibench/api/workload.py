@@ -147,7 +147,14 @@ class Workload(Protocol):
         ...
 
     def specialise(self, architecture: Architecture, hyper_parameters: HyperParameters) -> Architecture:
-        """Apply the hyper-parameters that change the network, so that what is counted is what is trained."""
+        """Apply the hyper-parameters that change the network, so that what is counted is what is trained.
+
+        ``hyper_parameters`` may be any part of the search space; what is absent changes nothing, and what an
+        earlier call applied is overridden.
+
+        Raises:
+            ArchitectureError: A value fits no network.
+        """
         ...
 
     def training_memory_bytes(self, architecture: Architecture, batch_size: int) -> int:
