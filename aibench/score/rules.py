@@ -125,13 +125,13 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield _rule(
         "operations", None if facts.miscounted_trials is None else not facts.miscounted_trials,
         "recorded operations equal a recount of every architecture",
-        _when_known(facts.miscounted_trials, _listed("trials", facts.miscounted_trials)),
+        _when_known(facts.miscounted_trials, _trials_or(facts.miscounted_trials, "equal")),
         "do not edit the journal",
     )  # fmt: skip
     yield _rule(
         "images", None if facts.trials_with_odd_images is None else not facts.trials_with_odd_images,
         "an epoch trains at most the whole training set and validates the whole validation set",
-        _when_known(facts.trials_with_odd_images, _listed("trials", facts.trials_with_odd_images)),
+        _when_known(facts.trials_with_odd_images, _trials_or(facts.trials_with_odd_images, "all do")),
         "check the workload's trainer; do not edit the journal",
     )  # fmt: skip
     yield _rule(
@@ -200,8 +200,8 @@ def _percent(error: float | None) -> str:
     return _when_known(error, percent(error or 0.0, digits=2))
 
 
-def _listed(noun: str, numbers: tuple[int, ...] | None) -> str:
-    return f"differ in {noun} {', '.join(map(str, numbers))}" if numbers else "equal"
+def _trials_or(numbers: tuple[int, ...] | None, otherwise: str) -> str:
+    return f"not so in trials {', '.join(map(str, numbers))}" if numbers else otherwise
 
 
 def _overbooked_share(shares: TimeShares) -> float:

@@ -4,8 +4,10 @@ Processor time with one thread of numpy, because other programs share the machin
 """
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +22,12 @@ SIZES = (100, 1000, 10_000)
 NUM_PROPOSALS = 20
 
 MEASURE = """
-import importlib, json, random, resource, statistics, sys, time
+import importlib, json, random, statistics, sys, time
 from aibench.architecture import Shape
 from aibench.architecture.morphs import random_morph
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
+from support.memory import peak_memory_mb
 
 module, name = sys.argv[1].split(":")
 sizes, num_proposals = json.loads(sys.argv[2]), int(sys.argv[3])
@@ -65,7 +68,7 @@ for size in sizes:
         "added_s": statistics.median(added_s[-100:]),
         "mean_added_s": statistics.mean(added_s),
         "worst_added_s": max(added_s),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_memory_mb(),
     })
 print(json.dumps(figures))
 """
@@ -73,7 +76,8 @@ print(json.dumps(figures))
 
 def measured(search: str) -> list[dict[str, float]]:
     command = [sys.executable, "-c", MEASURE, search, json.dumps(SIZES), str(NUM_PROPOSALS)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=900)
     figures: list[dict[str, float]] = json.loads(result.stdout)
     return figures
 

@@ -1,5 +1,6 @@
 """Turnaround, overhead and the master's memory, read from a real smoke run."""
 
+import os
 import subprocess
 import sys
 import time
@@ -13,21 +14,25 @@ from aibench.score.report import Report
 pytestmark = pytest.mark.bench
 
 MASTER = """
-import re, sys
+import sys
 from pathlib import Path
 from aibench.config import load_config, resolve
 from aibench.master.run import start_run
+from support.memory import peak_memory_mb
 start_run(resolve(load_config("smoke")), Path(sys.argv[1]), lambda coordinator: None)
-status = Path("/proc/self/status").read_text()  # ru_maxrss would be that of whoever started this process
-peak_mb = int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 1024
-print(f"{peak_mb:.0f} {'torch' in sys.modules}")
+print(f"{peak_memory_mb():.0f} {'torch' in sys.modules}")
 """
 
 
 def test_smoke_run_turnaround_overhead_and_master_memory(tmp_path: Path) -> None:
     root = tmp_path / "run"
     master = subprocess.run(
-        [sys.executable, "-c", MASTER, str(root)], capture_output=True, text=True, check=True, timeout=180
+        [sys.executable, "-c", MASTER, str(root)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=180,
     )
     peak_mb, has_torch = master.stdout.split()
     report = msgspec.json.decode((root / "report.json").read_bytes(), type=Report)

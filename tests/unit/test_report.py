@@ -148,7 +148,7 @@ def test_the_verdict_is_that_of_the_findings() -> None:
     report = report_of(whole_run())
     assert report.verdict == "invalid"
     assert [finding.actual for finding in report.findings if finding.passed is False] == [
-        "differ in trials 1, 2"
+        "not so in trials 1, 2"
     ]
     builder = RunBuilder().start(Division.CLOSED).join().barrier().claim(t_s=0.0)
     assert report_of(builder.epoch(correct=90, t_s=3600.0).close().end()).verdict == "closed"
