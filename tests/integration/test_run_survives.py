@@ -48,7 +48,7 @@ def test_kill_of_the_master_and_resume_loses_no_epoch_and_counts_none_twice(
 def test_a_half_written_last_line_is_cut_off_by_resume_and_refused_by_everything_else(
     make_run: Callable[..., Any], aibench: Callable[..., Any]
 ) -> None:
-    run = make_run(limits={"measured_time_s": 15})
+    run = make_run(limits={"measured_time_s": 25})
     run.start()
     run.wait_for("epoch_finished", 1)
     run.kill_master()
@@ -94,7 +94,7 @@ def test_sigterm_ends_with_a_scored_and_sealed_run(
 def test_a_second_master_on_the_same_folder_is_refused(
     make_run: Callable[..., Any], aibench: Callable[..., Any]
 ) -> None:
-    run = make_run(limits={"measured_time_s": 10})
+    run = make_run(limits={"measured_time_s": 18})
     run.start()
     run.wait_for("worker_joined", 1)
     second = aibench("resume", run.root)
@@ -105,7 +105,7 @@ def test_a_second_master_on_the_same_folder_is_refused(
 
 
 def test_a_killed_worker_costs_its_unfinished_epoch_and_is_replaced(make_run: Callable[..., Any]) -> None:
-    run = make_run(limits={"measured_time_s": 25})
+    run = make_run(limits={"measured_time_s": 40})
     run.start()
     run.wait_until(lambda: any(e["worker"] == "w0" for e in run.events("trial_claimed")), "trial of w0")
     run.wait_for("epoch_finished", 3)
@@ -126,7 +126,7 @@ def test_a_killed_worker_costs_its_unfinished_epoch_and_is_replaced(make_run: Ca
 
 def test_a_killed_rank_restarts_its_gang_and_the_run_goes_on(make_run: Callable[..., Any]) -> None:
     group = {"count": 1, "ranks": 2, "device": "cpu", "oversubscribe": True}
-    run = make_run(workers=[group], limits={"measured_time_s": 30})
+    run = make_run(workers=[group], limits={"measured_time_s": 45})
     run.start()
     run.wait_for("epoch_finished", 2)
     gang = run.worker_process("w0").children()
