@@ -83,7 +83,7 @@ def _panel(title: str, coordinator: Coordinator) -> RenderableType:
 
 def _facts(coordinator: Coordinator, score: Score | None) -> Iterator[tuple[str, str]]:
     history = coordinator.history
-    alive = sum(worker.lost_s is None for worker in history.workers.values())
+    alive = history.num_present_workers
     yield "workers", f"{alive}" if history.barrier else f"{alive} joined, waiting for the start"
     failed = sum(not trial.scores for trial in history.closed_trials)
     failures = f" ({failed} failed)" if failed else ""

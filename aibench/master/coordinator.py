@@ -248,7 +248,7 @@ class Coordinator:
         if self.history.barrier is not None or self.is_over:
             return
         wanted = self._config.start.min_workers or self._config.num_workers
-        present = sum(worker.lost_s is None for worker in self.history.workers.values())
+        present = self.history.num_present_workers
         timed_out = self._now_s() - self._opened_s >= self._config.start.timeout_s
         if present >= wanted or (timed_out and present):
             self._record(
@@ -261,7 +261,7 @@ class Coordinator:
         return (
             self.history.barrier is None
             and self._now_s() - self._opened_s >= self._config.start.timeout_s
-            and all(worker.lost_s is not None for worker in self.history.workers.values())
+            and not self.history.num_present_workers
         )
 
     def is_dismissed(self, worker: str) -> bool:

@@ -194,9 +194,8 @@ class Master:
         launcher: Launcher = self.resolved.launcher
         for worker, status in (await asyncio.to_thread(launcher.states)).items():
             placement = self.placements[worker]
-            if not status.state.is_terminal or placement.is_given_up:
-                continue
-            if coordinator.is_dismissed(worker):
+            is_expected = placement.is_given_up or coordinator.is_dismissed(worker)
+            if is_expected or not status.state.is_terminal:
                 continue
             coordinator.lose(worker, f"its processes ended ({status.detail})")
             await self._restart(placement)

@@ -34,8 +34,9 @@ class _RunCollector(Collector):
         for outcome, number in sorted(outcomes.items()):
             trials.add_metric([outcome], number)
         yield trials
-        alive = sum(worker.lost_s is None for worker in history.workers.values())
-        yield GaugeMetricFamily("aibench_workers", "Workers that are thought alive.", value=alive)
+        yield GaugeMetricFamily(
+            "aibench_workers", "Workers that are thought alive.", value=history.num_present_workers
+        )
         yield GaugeMetricFamily(
             "aibench_waiting_proposals",
             "Architectures found by workers that wait for a trial.",

@@ -130,6 +130,11 @@ class RunHistory:
         """When the first trial was claimed: the start of the measured clock."""
         return next((trial.claimed_s for trial in self.trials.values()), None)
 
+    @property
+    def num_present_workers(self) -> int:
+        """Workers that joined and are not given up."""
+        return sum(worker.lost_s is None for worker in self.workers.values())
+
     def apply(self, record: Record) -> None:
         """Take in the next record.
 
