@@ -28,6 +28,8 @@ class Outcome(StrEnum):
     """Its worker vanished; finished epochs stand."""
     INTERRUPTED = "interrupted"
     """The run ended first; finished epochs stand."""
+    STOPPED = "stopped"
+    """The search gave it up before its last epoch; finished epochs stand."""
 
     @property
     def scores(self) -> bool:
@@ -66,6 +68,7 @@ class RunStarted(_Event, frozen=True, tag="run_started"):
     rules_version: str
     division: Division
     search_enabled: bool
+    search_departures: tuple[str, ...]
     seed: int
     anchor: ClockAnchor
     workload: WorkloadDescription
@@ -114,11 +117,19 @@ class StartBarrierOpened(_Event, frozen=True, tag="start_barrier_opened"):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an architecture comes from: the search that made it, its parent's content hash, the morphs."""
+    """Where an architecture comes from.
+
+    Attributes:
+        origin: The search that made it.
+        parent: Content hash of the network that it was morphed from, as that was trained.
+        morphs: What was done to the parent, in order.
+        predicted_error: Validation error that the search expected before training; None if it predicts none.
+    """
 
     origin: str
     parent: str | None = None
     morphs: tuple[str, ...] = ()
+    predicted_error: float | None = None
 
 
 class TrialClaimed(_Event, frozen=True, tag="trial_claimed"):
@@ -136,18 +147,23 @@ class TrialClaimed(_Event, frozen=True, tag="trial_claimed"):
 
 
 class EpochFinished(_Event, frozen=True, tag="epoch_finished"):
-    """An epoch was trained and validated."""
+    """An epoch was trained and validated.
+
+    ``predicted_error`` is the best error that the curve so far promises for the trial's last epoch; the score
+    never reads it.
+    """
 
     trial: Positive
     result: EpochResult
     search_wait_s: float
+    predicted_error: float | None = None
 
 
 class TrialClosed(_Event, frozen=True, tag="trial_closed"):
     """A trial's lease ended.
 
     Unfinished images are those of the epoch that was cut off, as last heard from the worker; they never
-    score.
+    score. ``search_error`` is what the search was told instead of the best error; the score never reads it.
     """
 
     trial: Positive
@@ -155,6 +171,7 @@ class TrialClosed(_Event, frozen=True, tag="trial_closed"):
     reason: str
     unfinished_train_images: Count
     unfinished_validation_images: Count
+    search_error: float | None = None
 
 
 class RunEnded(_Event, frozen=True, tag="run_ended"):

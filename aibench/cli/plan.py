@@ -46,6 +46,7 @@ def projected_findings(resolved: ResolvedRun) -> tuple[Finding, ...]:
         departures=description.departures,
         is_synthetic=description.dataset.is_synthetic,
         search_enabled=config.search.is_enabled,
+        search_departures=config.search.departures,
         measured_time_s=_certain_time_s(config.limits.measured_time_s),
     )
     return check(facts)

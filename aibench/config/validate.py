@@ -72,7 +72,8 @@ def _shown(value: object) -> str:
 
 def _in_words(problem: str) -> str:
     expected = re.sub(r", got `[^`]*`$", "", problem)
-    words = expected.replace("`object`", "mapping").replace("`array`", "list").replace("`", "")
+    words = re.sub(r"\bobject\b", "mapping", re.sub(r"\barray\b", "list", expected.replace("`", "")))
+    words = words.replace(" | ", " or ")
     return words[:1].lower() + words[1:]
 
 

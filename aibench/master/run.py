@@ -55,6 +55,7 @@ def _start(
             rules_version=RULES_VERSION,
             division=resolved.config.division,
             search_enabled=resolved.config.search.is_enabled,
+            search_departures=resolved.config.search.departures,
             seed=resolved.config.seed,
             anchor=anchor,
             workload=resolved.description,

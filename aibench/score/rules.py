@@ -41,6 +41,7 @@ class Facts:
     departures: tuple[str, ...]
     is_synthetic: bool
     search_enabled: bool
+    search_departures: tuple[str, ...] = ()
     measured_time_s: float | None = None
     best_error: float | None = None
     num_epochs: int | None = None
@@ -95,6 +96,7 @@ def facts_of(history: RunHistory, score: Score | None, shares: Mapping[str, Time
         departures=header.workload.departures,
         is_synthetic=header.workload.dataset.is_synthetic,
         search_enabled=header.search_enabled,
+        search_departures=header.search_departures,
         measured_time_s=score.final.elapsed_s if score else 0.0,
         best_error=score.final.best_error if score else 1.0,
         num_epochs=score.num_epochs if score else 0,
@@ -180,6 +182,10 @@ def _closed_findings(facts: Facts) -> Iterator[Finding]:
     yield _rule(
         "search", facts.search_enabled, "architecture search enabled",
         "enabled" if facts.search_enabled else "disabled", "set search.architecture",
+    )  # fmt: skip
+    yield _rule(
+        "whole-trials", not facts.search_departures, "every trial trains from scratch to its last epoch",
+        "; ".join(facts.search_departures) or "they do", "use division: open",
     )  # fmt: skip
     yield _rule(
         "one-clock", "wall" not in facts.clock_sources, "a resumed run goes on with the same boot's clock",

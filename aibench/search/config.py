@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from aibench.api.space import Domain
+from aibench.api.space import Domain, Scalar
 from aibench.errors import ConfigError
 
 
@@ -20,25 +20,59 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ``network_morphism`` picks the most promising of many morphed networks by a Gaussian process;
             ``none`` trains the initial network only.
         hyper_parameters: Sampler of the hyper-parameters.
-        space: Domains that replace the workload's own, by hyper-parameter.
+        space: Domains that replace the workload's own, by hyper-parameter; null takes one out that only
+            changes the network.
+        first_points: Hyper-parameters of the first trials, before the sampler draws.
         max_morphs: Most morphs between a parent and its child.
         max_ops_ratio: Most training operations of a network, as a multiple of the initial network's; both
             taken before hyper-parameters that change the network are applied.
+        max_memory_gib: Most estimated training memory of one rank; None for no limit.
+        inherit_weights: Whether children start from their parents' trained weights instead of from scratch.
+        stop_hopeless: Whether trials that cannot become good are stopped before their last epoch.
+        patience_epochs: Epochs without a better error after which a trial is stopped; None for never.
+        predict_accuracy: Whether a trial that had fewer epochs than the full budget is told to the search by
+            the error that its learning curve predicts there.
+        worker_proposals: Whether workers search for networks on idle cores while they train.
+        feature_guided: Whether features of the data set choose the first points and narrow the space.
     """
 
     architecture: Literal["random", "evolution", "network_morphism", "none"] = "random"
-    hyper_parameters: Literal["tpe", "random"] = "tpe"
-    space: dict[str, Domain] = {}
+    hyper_parameters: Literal["tpe", "cma_es", "nsga_ii", "gp", "random"] = "tpe"
+    space: dict[str, Domain | None] = {}
+    first_points: tuple[dict[str, Scalar], ...] = ()
     max_morphs: Annotated[int, msgspec.Meta(ge=1)] = 3
     max_ops_ratio: Annotated[float, msgspec.Meta(gt=1.0)] = 4.0
+    max_memory_gib: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    inherit_weights: bool = False
+    stop_hopeless: bool = False
+    patience_epochs: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    predict_accuracy: bool = True
+    worker_proposals: bool = True
+    feature_guided: bool = False
 
     @property
     def is_enabled(self) -> bool:
         """Whether architectures are searched at all."""
         return self.architecture != "none"
 
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What makes trials differ from whole trainings from scratch, one phrase each.
 
-def resolve_space(defaults: Mapping[str, Domain], overrides: Mapping[str, Domain]) -> dict[str, Domain]:
+        An inherited network has seen more images than its trial trains, and a stopped one fewer: neither's
+        error is what its epochs and operations bought.
+        """
+        phrases = {
+            "weights are inherited (search.inherit_weights)": self.inherit_weights,
+            "hopeless trials are stopped (search.stop_hopeless)": self.stop_hopeless,
+            "stalled trials are stopped (search.patience_epochs)": self.patience_epochs is not None,
+        }
+        return tuple(phrase for phrase, departs in phrases.items() if departs)
+
+
+def resolve_space(
+    defaults: Mapping[str, Domain], overrides: Mapping[str, Domain | None]
+) -> dict[str, Domain]:
     """The workload's domains with the configured ones in place of theirs.
 
     Raises:
@@ -47,11 +81,13 @@ def resolve_space(defaults: Mapping[str, Domain], overrides: Mapping[str, Domain
     for name, domain in overrides.items():
         if name not in defaults:
             raise ConfigError(f"search.space.{name}", _unknown_name(name, defaults))
+        if domain is None:
+            continue
         expected, found = _kinds(defaults[name]), _kinds(domain)
         if not all(kind in expected or (kind is int and float in expected) for kind in found):
             problem = f"holds {_in_words(found)} values, expected {_in_words(expected)} as the workload has"
             raise ConfigError(f"search.space.{name}", problem)
-    return {**defaults, **overrides}
+    return {name: domain for name, domain in {**defaults, **overrides}.items() if domain is not None}
 
 
 def _unknown_name(name: str, known: Mapping[str, Domain]) -> str:

@@ -15,7 +15,7 @@ from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
 from aibench.errors import ConfigError
 
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["tpe", "cma_es", "nsga_ii", "gp", "random"]
 
 # What an ask of TPE costs grows with the results in the study; it holds at most twice as many as this.
 NUM_LATEST_RESULTS = 1000

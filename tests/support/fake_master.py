@@ -53,6 +53,7 @@ def run_started(resolved: ResolvedRun) -> RunStarted:
         rules_version=RULES_VERSION,
         division=resolved.config.division,
         search_enabled=resolved.config.search.is_enabled,
+        search_departures=resolved.config.search.departures,
         seed=resolved.config.seed,
         anchor=ANCHOR,
         workload=resolved.description,

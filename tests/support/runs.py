@@ -137,6 +137,7 @@ class RunBuilder:
             rules_version="aiperf-v1",
             division=division,
             search_enabled=True,
+            search_departures=(),
             seed=1,
             anchor=ANCHOR,
             workload=workload,

@@ -55,8 +55,8 @@ def refusal(section: type[msgspec.Struct], data: object, path: str = "") -> str:
         ({"workers": ["a"]}, "workers.0: got 'a'; expected mapping"),
         ({"launcher": "local"}, "launcher: got 'local'; expected mapping"),
         ({"epochs": {"warmup": [1, "x"]}}, "epochs.warmup.1: got 'x'; expected int"),
-        ({"search": {"space": {"lr": 3}}}, "search.space.lr: got 3; expected mapping"),
-        ({"search": {"space": {"lr": {"low": "a"}}}}, "search.space.lr.low: got 'a'; expected float | null"),
+        ({"search": {"space": {"lr": 3}}}, "search.space.lr: got 3; expected mapping or null"),
+        ({"search": {"space": {"lr": {"low": "a"}}}}, "search.space.lr.low: got 'a'; expected float or null"),
         # Values out of range.
         ({"seed": -1}, "seed: got -1; expected int >= 0"),
         ({"workers": []}, "workers: got []; expected list of length >= 1"),

@@ -16,7 +16,15 @@ from aibench.score.score import compute_score
 from aibench.score.shares import worker_shares
 
 EVERYWHERE = ["rules-version", "sealed", "work-done", "operations", "images", "time-books"]
-CLOSED_ONLY = ["measured-time", "precision", "accuracy", "reference-setting", "search", "one-clock"]
+CLOSED_ONLY = [
+    "measured-time",
+    "precision",
+    "accuracy",
+    "reference-setting",
+    "search",
+    "whole-trials",
+    "one-clock",
+]
 UNKNOWN = "known when the run has ended"
 
 
@@ -106,6 +114,12 @@ def test_these_rules_make_any_run_invalid(
             "the workload's own data, network and preprocessing",
         ),
         ("search", {"search_enabled": False}, "disabled", "architecture search enabled"),
+        (
+            "whole-trials",
+            {"search_departures": ("weights are inherited",)},
+            "weights are inherited",
+            "every trial trains from scratch to its last epoch",
+        ),
     ],
 )
 def test_these_rules_belong_to_the_closed_division(
@@ -207,7 +221,8 @@ def test_a_runs_records_show_its_facts() -> None:
         departures=("half the classes",),
         dataset=msgspec.structs.replace(DATASET, is_synthetic=True),
     )
-    builder = begun(workload=workload, search_enabled=False).claim(epochs=2, t_s=10.0)
+    builder = begun(workload=workload, search_enabled=False, search_departures=("stops",))
+    builder.claim(epochs=2, t_s=10.0)
     builder.epoch(correct=60, ranks=[times(45.0)], t_s=60.0)
     builder.epoch(correct=75, ranks=[times(65.0)], t_s=110.0).close()
     assert facts_from(builder) == Facts(
@@ -217,6 +232,7 @@ def test_a_runs_records_show_its_facts() -> None:
         departures=("half the classes",),
         is_synthetic=True,
         search_enabled=False,
+        search_departures=("stops",),
         measured_time_s=100.0,
         best_error=0.25,
         num_epochs=2,

@@ -35,7 +35,7 @@ def test_a_search_of_hyper_parameters_alone_is_no_search(architecture: Any, is_e
     ("document", "problem"),
     [
         ({"architecture": "bayes"}, "Invalid enum value 'bayes' - at `$.architecture`"),
-        ({"hyper_parameters": "gp"}, "Invalid enum value 'gp' - at `$.hyper_parameters`"),
+        ({"hyper_parameters": "grid"}, "Invalid enum value 'grid' - at `$.hyper_parameters`"),
         ({"max_morphs": 0}, "Expected `int` >= 1 - at `$.max_morphs`"),
         ({"max_ops_ratio": 1.0}, "Expected `float` > 1.0 - at `$.max_ops_ratio`"),
         ({"space": {"batch_size": {"choices": []}}}, "choices is empty, expected at least one value"),
