@@ -157,8 +157,16 @@ class Workload(Protocol):
         """
         ...
 
-    def training_memory_bytes(self, architecture: Architecture, batch_size: int) -> int:
-        """Estimated device memory to train with ``batch_size`` images on one rank."""
+    def training_memory_bytes(
+        self, architecture: Architecture, hyper_parameters: HyperParameters, num_ranks: int
+    ) -> int:
+        """Estimated device memory of each of a worker's ranks to train one trial.
+
+        Args:
+            architecture: Final: hyper-parameters that change the network are applied already.
+            hyper_parameters: At least those that the trainer requires.
+            num_ranks: Ranks that share the work, at least 1.
+        """
         ...
 
     def open(self, gang: Gang) -> Trainer:

@@ -131,6 +131,7 @@ def _contest(resolved: ResolvedRun, budget_ops: int | None) -> Contest:
         initial=resolved.initial,
         space=resolved.space,
         specialise=resolved.workload.specialise,
+        memory=resolved.memory,
         evaluator=SurrogateLandscape(resolved.initial, work),
         work=work,
         budget_ops=default_ops if budget_ops is None else budget_ops,

@@ -8,13 +8,16 @@ from pathlib import Path
 import click
 import yaml
 
-from aibench.api.space import Domain
+from aibench.api.workload import HyperParameters
+from aibench.architecture import Architecture
 from aibench.config import ResolvedRun
 from aibench.counting import RULES_VERSION, count
 from aibench.master.layout import RunLayout
 from aibench.master.loop import worker_specs
 from aibench.score.rules import MIN_MEASURED_TIME_S, Facts, Finding, check
 from aibench.score.units import binary, duration, grouped
+from aibench.search.domains import corner_values
+from aibench.search.memory import most_memory
 
 
 def print_plan(resolved: ResolvedRun, root: Path) -> None:
@@ -104,13 +107,16 @@ def _print_network(resolved: ResolvedRun) -> None:
     epoch = dataset.train_images * counts.aiperf_ops.train
     epoch += dataset.validation_images * counts.aiperf_ops.forward
     _note(f"operations of one epoch: {grouped(epoch)}")
-    if "batch_size" in resolved.space:
-        largest = _largest(resolved.space["batch_size"])
-        for ranks in sorted({group.ranks for group in resolved.config.workers}):
-            needed = resolved.workload.training_memory_bytes(resolved.initial, -(-largest // ranks))
-            _note(f"estimated memory per rank, {ranks} rank(s), batch {largest}: {binary(needed)}")
+    for ranks in sorted({group.ranks for group in resolved.config.workers}):
+        _print_memory(resolved, ranks)
 
 
-def _largest(domain: Domain) -> int:
-    values = domain.choices if domain.choices is not None else (domain.high,)
-    return max(int(value) for value in values if isinstance(value, int | float))
+def _print_memory(resolved: ResolvedRun, ranks: int) -> None:
+    def estimate(architecture: Architecture, hyper_parameters: HyperParameters) -> int:
+        return resolved.workload.training_memory_bytes(architecture, hyper_parameters, ranks)
+
+    first = {name: corner_values(domain)[0] for name, domain in resolved.space.items()}
+    most = most_memory(resolved.initial, resolved.space, estimate)
+    needed = estimate(resolved.initial, {**first, **most})
+    decisive = "".join(f", {name} {value}" for name, value in most.items())
+    _note(f"estimated memory per rank, {ranks} rank(s){decisive}: {binary(needed)}")

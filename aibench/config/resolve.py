@@ -10,13 +10,18 @@ import msgspec
 
 from aibench.api.launcher import Launcher
 from aibench.api.space import Domain
-from aibench.api.workload import Workload, WorkloadDescription
+from aibench.api.workload import HyperParameters, Workload, WorkloadDescription
 from aibench.architecture import Architecture
 from aibench.config.model import RunConfig
 from aibench.config.validate import to_section
 from aibench.errors import ArchitectureError, ConfigError
 from aibench.registry import launcher_type, workload_type
-from aibench.search.config import resolve_space
+from aibench.search.config import check_packages, resolve_first_points, resolve_space
+from aibench.search.domains import corner_values
+from aibench.search.feasibility import check_children
+from aibench.search.fitting import Fitting
+from aibench.search.memory import MemoryLimit
+from aibench.search.neutral import neutral_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +30,7 @@ class ResolvedRun:
 
     Attributes:
         document: The whole configuration with every default filled in, as plain data.
+        memory: What training may take on one rank of the smallest workers; None for no limit.
     """
 
     config: RunConfig
@@ -36,6 +42,7 @@ class ResolvedRun:
     initial: Architecture
     space: Mapping[str, Domain]
     document: dict[str, Any]
+    memory: MemoryLimit | None = None
 
 
 def resolve(config: RunConfig) -> ResolvedRun:
@@ -46,6 +53,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         DataError: The data set is missing or malformed.
     """
     _check_barrier(config)
+    check_packages(config.search.hyper_parameters)
     workload_name, workload_options = _plugin_section(config.workload, "workload")
     launcher_name, launcher_options = _plugin_section({"name": "local", **config.launcher}, "launcher")
     workload_class = workload_type(workload_name)
@@ -57,10 +65,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
     space = resolve_space(workload.search_space(), config.search.space)
     initial = workload.initial_architecture()
     _check_space(workload, initial, space)
+    _check_removed(workload, initial, config)
+    memory = _memory_limit(workload, config)
+    _check_search(workload, initial, config, space, memory)
     document = msgspec.to_builtins(config)
     document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
     document["launcher"] = {"name": launcher_name, **msgspec.to_builtins(typed_launcher)}
-    document["search"]["space"] = msgspec.to_builtins(dict(space))
+    removed = {name: None for name, domain in config.search.space.items() if domain is None}
+    document["search"]["space"] = {**msgspec.to_builtins(dict(space)), **removed}
     return ResolvedRun(
         config=config,
         workload=workload,
@@ -71,6 +83,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
         initial=initial,
         space=space,
         document=document,
+        memory=memory,
     )
 
 
@@ -84,13 +97,57 @@ def _describe(workload: Workload) -> WorkloadDescription:
 def _check_space(workload: Workload, initial: Architecture, space: Mapping[str, Domain]) -> None:
     """Apply every choice and both ends of every interval to the initial network."""
     for name, domain in space.items():
-        values = domain.choices if domain.choices is not None else (domain.low, domain.high)
-        for value in values:
-            assert value is not None
+        for value in corner_values(domain):
             try:
                 workload.specialise(initial, {name: value})
             except ArchitectureError as error:
                 raise ConfigError(f"search.space.{name}", f"got {value!r}; {error}") from error
+
+
+def _check_removed(workload: Workload, initial: Architecture, config: RunConfig) -> None:
+    """Only what changes nothing but the network may be taken out: without it, the network stays as it is."""
+    removable = neutral_values(initial, workload.search_space(), workload.specialise)
+    for name, domain in config.search.space.items():
+        if domain is None and name not in removable:
+            names = ", ".join(sorted(removable)) or "none"
+            raise ConfigError(
+                f"search.space.{name}",
+                f"got null; the trainer needs it, expected a domain (null may take out: {names})",
+            )
+
+
+def _memory_limit(workload: Workload, config: RunConfig) -> MemoryLimit | None:
+    max_gib = config.search.max_memory_gib
+    if max_gib is None:
+        return None
+    # A worker's batch is shared by its ranks: where they are fewest, each has the most images.
+    num_ranks = min(group.ranks for group in config.workers)
+
+    def estimate(architecture: Architecture, hyper_parameters: HyperParameters) -> int:
+        return workload.training_memory_bytes(architecture, hyper_parameters, num_ranks)
+
+    return MemoryLimit(max_gib=max_gib, estimate=estimate)
+
+
+def _check_search(
+    workload: Workload,
+    initial: Architecture,
+    config: RunConfig,
+    space: Mapping[str, Domain],
+    memory: MemoryLimit | None,
+) -> None:
+    """Refuse limits that leave nothing to search, and first points that the first network cannot have."""
+    fitting = Fitting(initial, space=space, specialise=workload.specialise, memory=memory)
+    if config.search.is_enabled:
+        check_children(config.search, fitting)
+    for number, point in enumerate(resolve_first_points(config.search.first_points, space)):
+        path = f"search.first_points.{number}"
+        try:
+            final = workload.specialise(initial, point)
+        except ArchitectureError as error:
+            raise ConfigError(path, str(error)) from error
+        if (excess := fitting.excess(final, point)) is not None:
+            raise ConfigError(path, f"the initial network {excess} (search.max_memory_gib)")
 
 
 def _plugin_section(section: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:

@@ -130,6 +130,7 @@ class Master:
             space=self.resolved.space,
             specialise=self.resolved.workload.specialise,
             seed=config.seed,
+            memory=self.resolved.memory,
         )
         coordinator = Coordinator(self.resolved, self.history, search, self._record, self.clock.now_s)
         host, port = self.listener.getsockname()[:2]

@@ -54,5 +54,10 @@ def check_error(error: float | None) -> None:
     Raises:
         ValueError: Not None, and not in 0..1.
     """
-    if error is not None and not 0.0 <= error <= 1.0:
+    if error is not None and not is_usable_error(error):
         raise ValueError(f"validation error {error}: expected 0..1, or None for a trial without one")
+
+
+def is_usable_error(error: float) -> bool:
+    """Whether it is a validation error, finite and in 0..1; whoever reads errors from outside asks first."""
+    return 0.0 <= error <= 1.0

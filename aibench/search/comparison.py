@@ -15,6 +15,7 @@ from aibench.counting import count
 from aibench.errors import ConfigError
 from aibench.search.config import SearchConfig
 from aibench.search.evaluator import Evaluation, Evaluator, TrialWork
+from aibench.search.memory import MemoryLimit
 from aibench.search.neutral import Specialise
 from aibench.search.search import Search
 
@@ -61,6 +62,7 @@ class Contest:
         work: The images of a trial.
         budget_ops: Operations after which no trial starts.
         num_workers: Trials that run at the same time; 1 for one after another.
+        memory: What training may take; None for no limit.
     """
 
     config: SearchConfig
@@ -71,11 +73,19 @@ class Contest:
     work: TrialWork
     budget_ops: int
     num_workers: int = NUM_WORKERS
+    memory: MemoryLimit | None = None
 
     def make_search(self, algorithm: str, seed: int) -> Search:
         """A new search by this algorithm."""
         config = msgspec.structs.replace(self.config, architecture=algorithm)
-        return Search(config, self.initial, space=self.space, specialise=self.specialise, seed=seed)
+        return Search(
+            config,
+            self.initial,
+            space=self.space,
+            specialise=self.specialise,
+            seed=seed,
+            memory=self.memory,
+        )
 
     def first_trial_ops(self, seed: int) -> int:
         """Operations of a seed's first trial: every algorithm starts from the initial network."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from aibench.api.space import Domain, Scalar
+from aibench.api.workload import HyperParameters
 from aibench.errors import ConfigError
+from aibench.search.domains import member
+
+SamplerName = Literal["tpe", "cma_es", "nsga_ii", "gp", "random"]
+
+_PACKAGES: Mapping[SamplerName, tuple[str, ...]] = {"cma_es": ("cmaes",), "gp": ("torch", "scipy")}
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,7 +26,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         architecture: ``random`` morphs any network; ``evolution`` the best of a few recent ones;
             ``network_morphism`` picks the most promising of many morphed networks by a Gaussian process;
             ``none`` trains the initial network only.
-        hyper_parameters: Sampler of the hyper-parameters.
+        hyper_parameters: Sampler of the hyper-parameters; ``gp`` gives way to ``tpe`` after 100 results.
         space: Domains that replace the workload's own, by hyper-parameter; null takes one out that only
             changes the network.
         first_points: Hyper-parameters of the first trials, before the sampler draws.
@@ -37,7 +44,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     architecture: Literal["random", "evolution", "network_morphism", "none"] = "random"
-    hyper_parameters: Literal["tpe", "cma_es", "nsga_ii", "gp", "random"] = "tpe"
+    hyper_parameters: SamplerName = "tpe"
     space: dict[str, Domain | None] = {}
     first_points: tuple[dict[str, Scalar], ...] = ()
     max_morphs: Annotated[int, msgspec.Meta(ge=1)] = 3
@@ -88,6 +95,51 @@ def resolve_space(
             problem = f"holds {_in_words(found)} values, expected {_in_words(expected)} as the workload has"
             raise ConfigError(f"search.space.{name}", problem)
     return {name: domain for name, domain in {**defaults, **overrides}.items() if domain is not None}
+
+
+def resolve_first_points(
+    points: Sequence[Mapping[str, Scalar]], space: Mapping[str, Domain]
+) -> tuple[HyperParameters, ...]:
+    """The points with their values as the domains have them, such as 1.0 for 1.
+
+    Raises:
+        ConfigError: A name that the space does not have, or a value outside its domain.
+    """
+    return tuple(dict(_resolved_point(point, number, space)) for number, point in enumerate(points))
+
+
+def check_packages(sampler: SamplerName) -> None:
+    """Refuse a sampler that would fail at its first draw; imports nothing.
+
+    Raises:
+        ConfigError: It needs a package that is not installed.
+    """
+    for package in _PACKAGES.get(sampler, ()):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                "search.hyper_parameters",
+                f"got {sampler!r}, which needs the package {package}: pip install {package}, or choose "
+                "another sampler",
+            )
+
+
+def _resolved_point(
+    point: Mapping[str, Scalar], number: int, space: Mapping[str, Domain]
+) -> Iterator[tuple[str, Scalar]]:
+    for name, value in point.items():
+        path = f"search.first_points.{number}.{name}"
+        if name not in space:
+            raise ConfigError(path, _unknown_name(name, space))
+        resolved = member(space[name], value)
+        if resolved is None:
+            raise ConfigError(path, f"got {value!r}; expected {_domain_in_words(space[name])}")
+        yield name, resolved
+
+
+def _domain_in_words(domain: Domain) -> str:
+    if domain.choices is not None:
+        return f"one of {', '.join(map(repr, domain.choices))}"
+    return f"a number from {domain.low:g} to {domain.high:g}"
 
 
 def _unknown_name(name: str, known: Mapping[str, Domain]) -> str:

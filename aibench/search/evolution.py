@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aibench.architecture import Architecture
 from aibench.search.base import Proposal, check_error
-from aibench.search.mutator import Mutator
+from aibench.search.mutator import Fits, Mutator, always_fits
 
 POPULATION_SIZE = 64
 TOURNAMENT_SIZE = 16
@@ -36,12 +36,26 @@ class EvolutionarySearch:
         max_morphs: Most morphs between a parent and its child.
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
+        fits: Whether a network can be trained at all, such as in the memory there is.
     """
 
-    def __init__(self, initial: Architecture, *, max_morphs: int, max_train_ops: float, seed: int) -> None:
+    def __init__(
+        self,
+        initial: Architecture,
+        *,
+        max_morphs: int,
+        max_train_ops: float,
+        seed: int,
+        fits: Fits = always_fits,
+    ) -> None:
         self._initial = initial
         self._mutator = Mutator(
-            initial, origin="evolution", max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed
+            initial,
+            origin="evolution",
+            max_morphs=max_morphs,
+            max_train_ops=max_train_ops,
+            seed=seed,
+            fits=fits,
         )
         self._told_hashes: set[str] = set()
         self._population: deque[_Member] = deque(maxlen=POPULATION_SIZE)

@@ -15,6 +15,12 @@ from aibench.search.base import Proposal, initial_proposal
 MAX_DRAWS = 8
 
 PickParent = Callable[[random.Random], Architecture]
+Fits = Callable[[Architecture], bool]
+
+
+def always_fits(_: Architecture) -> bool:
+    """Without a limit."""
+    return True
 
 
 class Mutator:
@@ -28,16 +34,25 @@ class Mutator:
         max_morphs: Most morphs between a parent and its child.
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
+        fits: Whether a network can be trained at all, such as in the memory there is.
     """
 
     def __init__(
-        self, initial: Architecture, *, origin: str, max_morphs: int, max_train_ops: float, seed: int
+        self,
+        initial: Architecture,
+        *,
+        origin: str,
+        max_morphs: int,
+        max_train_ops: float,
+        seed: int,
+        fits: Fits = always_fits,
     ) -> None:
         self._initial = initial
         self._origin = origin
         self._max_morphs = max_morphs
         self._max_train_ops = max_train_ops
         self._seed = seed
+        self._fits = fits
         self._num_claimed = 0
         self._claimed_hashes: set[str] = {initial.content_hash}
 
@@ -81,7 +96,7 @@ class Mutator:
 
     def is_affordable(self, network: Architecture) -> bool:
         """Whether training the network costs no more than allowed."""
-        return count(network).aiperf_ops.train <= self._max_train_ops
+        return count(network).aiperf_ops.train <= self._max_train_ops and self._fits(network)
 
     def proposal(self, network: Architecture, *, parent: Architecture, morphs: tuple[str, ...]) -> Proposal:
         """The network as this search's child of ``parent``."""

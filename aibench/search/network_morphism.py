@@ -23,7 +23,7 @@ from aibench.architecture.morphs import random_morph
 from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
-from aibench.search.mutator import Mutator
+from aibench.search.mutator import Fits, Mutator, always_fits
 from aibench.search.surrogate import Surrogate
 
 NUM_PARENTS = 32
@@ -60,13 +60,27 @@ class NetworkMorphismSearch:
         max_morphs: Most morphs between a parent and its child.
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
+        fits: Whether a network can be trained at all, such as in the memory there is.
     """
 
-    def __init__(self, initial: Architecture, *, max_morphs: int, max_train_ops: float, seed: int) -> None:
+    def __init__(
+        self,
+        initial: Architecture,
+        *,
+        max_morphs: int,
+        max_train_ops: float,
+        seed: int,
+        fits: Fits = always_fits,
+    ) -> None:
         self._initial = initial
         self._max_morphs = max_morphs
         self._mutator = Mutator(
-            initial, origin="network_morphism", max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed
+            initial,
+            origin="network_morphism",
+            max_morphs=max_morphs,
+            max_train_ops=max_train_ops,
+            seed=seed,
+            fits=fits,
         )
         self._surrogate = Surrogate()
         self._told_hashes: set[str] = set()

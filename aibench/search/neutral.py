@@ -13,6 +13,7 @@ from aibench.api.space import Domain, Scalar
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
 from aibench.counting import count
+from aibench.search.domains import corner_values
 
 Specialise = Callable[[Architecture, HyperParameters], Architecture]
 
@@ -30,18 +31,10 @@ def neutral_values(
     """
     neutral: dict[str, Scalar] = {}
     for name, domain in space.items():
-        changed = [(value, specialise(initial, {name: value})) for value in _values(domain)]
+        changed = [(value, specialise(initial, {name: value})) for value in corner_values(domain)]
         if any(network != initial for _, network in changed):
             neutral[name], _ = min(changed, key=lambda pair: _departure(pair[1], initial))
     return neutral
-
-
-def _values(domain: Domain) -> tuple[Scalar, ...]:
-    if domain.choices is not None:
-        return domain.choices
-    assert domain.low is not None
-    assert domain.high is not None
-    return domain.low, domain.high
 
 
 def _departure(network: Architecture, initial: Architecture) -> tuple[bool, int]:

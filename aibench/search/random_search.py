@@ -7,7 +7,7 @@ import random
 
 from aibench.architecture import Architecture
 from aibench.search.base import Proposal, check_error
-from aibench.search.mutator import Mutator
+from aibench.search.mutator import Fits, Mutator, always_fits
 
 
 class RandomArchitectureSearch:
@@ -21,11 +21,25 @@ class RandomArchitectureSearch:
         max_morphs: Most morphs between a parent and its child.
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
+        fits: Whether a network can be trained at all, such as in the memory there is.
     """
 
-    def __init__(self, initial: Architecture, *, max_morphs: int, max_train_ops: float, seed: int) -> None:
+    def __init__(
+        self,
+        initial: Architecture,
+        *,
+        max_morphs: int,
+        max_train_ops: float,
+        seed: int,
+        fits: Fits = always_fits,
+    ) -> None:
         self._mutator = Mutator(
-            initial, origin="random", max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed
+            initial,
+            origin="random",
+            max_morphs=max_morphs,
+            max_train_ops=max_train_ops,
+            seed=seed,
+            fits=fits,
         )
         self._parents: dict[str, Architecture] = {initial.content_hash: initial}
         self._parent_hashes = [initial.content_hash]

@@ -13,14 +13,16 @@ from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
 from aibench.counting import count
-from aibench.errors import ArchitectureError
+from aibench.errors import ArchitectureError, ConfigError
 from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
-from aibench.search.config import SearchConfig
+from aibench.search.config import SearchConfig, resolve_first_points
 from aibench.search.evolution import EvolutionarySearch
+from aibench.search.fitting import Fitted, Fitting
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
+from aibench.search.memory import MemoryLimit
 from aibench.search.network_morphism import NetworkMorphismSearch
-from aibench.search.neutral import Specialise, neutral_values
+from aibench.search.neutral import Specialise
 from aibench.search.pool import Admission, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
@@ -55,9 +57,12 @@ class Search:
         space: Domain of each hyper-parameter, overrides applied.
         specialise: Applies those of the given hyper-parameters that change a network.
         seed: Seed of all draws.
+        memory: What training may take; None for no limit.
 
     Raises:
         ArchitectureError: A value of the space fits no network.
+        ConfigError: The sampler needs a package that is not installed, a first point is not of the space, or
+            the initial network takes too much memory.
     """
 
     def __init__(
@@ -68,15 +73,20 @@ class Search:
         space: Mapping[str, Domain],
         specialise: Specialise,
         seed: int,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self._is_enabled = config.is_enabled
-        self._initial = initial
-        self._specialise = specialise
-        self._neutral = neutral_values(initial, space, specialise)
-        self._max_train_ops = config.max_ops_ratio * count(self._neutralised(initial)).aiperf_ops.train
+        self._fitting = Fitting(initial, space=space, specialise=specialise, memory=memory)
+        self._initial = self._fitting.initial
+        self._max_train_ops = config.max_ops_ratio * count(self._initial).aiperf_ops.train
         self._trained_hashes: dict[str, str] = {}
         self._architectures = self._architecture_search(config, seed)
-        self._hyper_parameters = HyperParameterSearch(space, sampler=config.hyper_parameters, seed=seed)
+        self._hyper_parameters = HyperParameterSearch(
+            space,
+            sampler=config.hyper_parameters,
+            seed=seed,
+            first_points=resolve_first_points(config.first_points, space),
+        )
         self._pool = ProposalPool(max_size=MAX_POOL_SIZE)
         self._running: dict[int, Architecture] = {}
 
@@ -91,13 +101,15 @@ class Search:
         Raises:
             ValueError: The trial is running already.
         """
-        hyper_parameters = self._hyper_parameters.ask(trial)
-        proposal = self._specialised(self._pool.take() or self._own_proposal(), hyper_parameters)
-        self._claim(trial, proposal.architecture)
+        if trial in self._running:
+            raise ValueError(f"trial {trial}: is running already")
+        proposal, fitted = self._fitted(trial, self._pool.take() or self._own_proposal())
+        self._hyper_parameters.start(trial, fitted.hyper_parameters)
+        self._claim(trial, fitted.architecture)
         return Candidate(
-            architecture=proposal.architecture,
+            architecture=fitted.architecture,
             lineage=proposal.lineage,
-            hyper_parameters=hyper_parameters,
+            hyper_parameters=fitted.hyper_parameters,
         )
 
     def restore(self, trial: int, architecture: Architecture, hyper_parameters: HyperParameters) -> None:
@@ -107,7 +119,10 @@ class Search:
             ConfigError: The hyper-parameters are not of this space.
             ValueError: The trial is running already.
         """
-        self._hyper_parameters.restore(trial, hyper_parameters)
+        for name in sorted(self._fitting.required - hyper_parameters.keys()):
+            problem = f"trial {trial} has no {name}: it was drawn from another space than this one"
+            raise ConfigError("search.space", problem)
+        self._hyper_parameters.start(trial, hyper_parameters)
         self._claim(trial, architecture)
 
     def tell(self, trial: int, error: float | None) -> None:
@@ -119,7 +134,7 @@ class Search:
         check_error(error)
         self._hyper_parameters.tell(trial, None if error is None else 1.0 - error)
         architecture = self._running.pop(trial)
-        neutral = self._neutralised(architecture)
+        neutral = self._fitting.neutralised(architecture)
         if error is not None:
             self._trained_hashes.setdefault(neutral.content_hash, architecture.content_hash)
         self._architectures.tell(neutral, error)
@@ -129,7 +144,7 @@ class Search:
         if not self._is_enabled:
             return Admission(accepted=False, reason="this run searches no architectures")
         try:
-            architecture = self._neutralised(document.to_architecture())
+            architecture = self._fitting.neutralised(document.to_architecture())
             self._check_proposal(architecture)
         except (ArchitectureError, ValueError) as error:  # Python prints no integer over 4,300 digits
             return Admission(accepted=False, reason=str(error))
@@ -140,10 +155,11 @@ class Search:
         if not config.is_enabled:
             return FixedArchitecture(self._initial)
         return _MORPHING_SEARCHES[config.architecture](
-            self._neutralised(self._initial),
+            self._initial,
             max_morphs=config.max_morphs,
             max_train_ops=self._max_train_ops,
             seed=seed,
+            fits=self._fitting.fits,
         )
 
     def _own_proposal(self) -> Proposal:
@@ -155,24 +171,18 @@ class Search:
         )
         return Proposal(architecture=proposal.architecture, lineage=lineage)
 
-    def _neutralised(self, architecture: Architecture) -> Architecture:
-        try:
-            return self._specialise(architecture, self._neutral)
-        except ArchitectureError:
-            return architecture  # a worker's proposal may be a network that hyper-parameters cannot change
-
-    def _specialised(self, proposal: Proposal, hyper_parameters: HyperParameters) -> Proposal:
-        try:
-            architecture = self._specialise(proposal.architecture, hyper_parameters)
-        except ArchitectureError:
-            # Only the workload knows which kernels fit; its own initial network takes all of its space.
+    def _fitted(self, trial: int, proposal: Proposal) -> tuple[Proposal, Fitted]:
+        fitted = self._fitting.fitted(proposal.architecture, self._hyper_parameters.draws(trial))
+        if fitted is None:
+            # Only the workload knows what a network can take; its own initial one takes all of its space.
             proposal = initial_proposal(self._initial)
-            architecture = self._specialise(proposal.architecture, hyper_parameters)
-        return Proposal(architecture=architecture, lineage=proposal.lineage)
+            fitted = self._fitting.fitted(self._initial, self._hyper_parameters.draws(trial))
+        assert fitted is not None
+        return proposal, fitted
 
     def _claim(self, trial: int, architecture: Architecture) -> None:
         self._running[trial] = architecture
-        neutral = self._neutralised(architecture)
+        neutral = self._fitting.neutralised(architecture)
         self._architectures.claimed(neutral)
         self._pool.claimed(neutral.content_hash)
 
@@ -189,3 +199,5 @@ class Search:
                 f"{counts.aiperf_ops.train} training operations per image: expected at most "
                 f"{self._max_train_ops:.0f} (search.max_ops_ratio)"
             )
+        if (excess := self._fitting.excess(architecture)) is not None:
+            raise ArchitectureError(f"{excess} (search.max_memory_gib)")

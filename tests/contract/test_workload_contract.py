@@ -151,10 +151,11 @@ def test_specialising_leaves_alone_what_it_is_not_told(workload: Workload) -> No
     assert workload.specialise(initial, {"no_such_hyper_parameter": 1}) == initial
 
 
-def test_more_images_need_more_memory(workload: Workload) -> None:
+def test_ranks_share_the_memory_that_training_needs(workload: Workload) -> None:
     architecture = workload.initial_architecture()
-    needed = [workload.training_memory_bytes(architecture, batch_size) for batch_size in (1, 8, 64)]
-    assert 0 < needed[0] < needed[1] < needed[2]
+    for values in corners(workload.search_space()):
+        needed = [workload.training_memory_bytes(architecture, values, num_ranks) for num_ranks in (8, 2, 1)]
+        assert 0 < needed[0] < needed[1] < needed[2]
 
 
 def test_the_masters_side_needs_no_torch(case: tuple[str, dict[str, Any]]) -> None:
@@ -166,7 +167,9 @@ from aibench.registry import workload_type
 kind = workload_type({name!r})
 workload = kind(msgspec.convert({options!r}, kind.options_type))
 network = workload.specialise(workload.initial_architecture(), {{}})
-workload.describe(), workload.search_space(), workload.training_memory_bytes(network, 8)
+values = {{name: domain.choices[0] if domain.choices else domain.low
+          for name, domain in workload.search_space().items()}}
+workload.describe(), workload.training_memory_bytes(network, values, 8)
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -43,6 +43,7 @@ def make_search(resolved: ResolvedRun) -> Search:
         space=resolved.space,
         specialise=resolved.workload.specialise,
         seed=resolved.config.seed,
+        memory=resolved.memory,
     )
 
 

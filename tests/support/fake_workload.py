@@ -9,7 +9,6 @@ import msgspec
 
 from aibench.api.space import Domain
 from aibench.api.workload import (
-    Count,
     DatasetDescription,
     Gang,
     HyperParameters,
@@ -21,6 +20,7 @@ from aibench.architecture import Architecture, Shape
 from aibench.architecture.resnet import resnet
 from aibench.config import ResolvedRun, RunConfig
 from aibench.config.validate import to_section
+from aibench.counting import count
 from aibench.errors import ConfigError
 from launchers.local import LocalLauncher, LocalOptions
 
@@ -66,8 +66,10 @@ class FakeWorkload:
     def specialise(self, architecture: Architecture, hyper_parameters: HyperParameters) -> Architecture:
         return architecture
 
-    def training_memory_bytes(self, architecture: Architecture, batch_size: Count) -> int:
-        return batch_size
+    def training_memory_bytes(
+        self, architecture: Architecture, hyper_parameters: HyperParameters, num_ranks: int
+    ) -> int:
+        return count(architecture).parameters * (2 if hyper_parameters["momentum"] == 0.9 else 1) // num_ranks
 
     def open(self, gang: Gang) -> Trainer:
         raise NotImplementedError

@@ -128,9 +128,16 @@ def test_training_memory_follows_its_formula() -> None:
         )
     )
     # 108 + 15 parameters; 192 + 256 + 4 + 3 = 455 outputs.
-    assert make().training_memory_bytes(architecture, 10) == 12 * 123 + 4 * 455 * 10
-    assert make(precision="bf16").training_memory_bytes(architecture, 10) == 14 * 123 + 2 * 455 * 10
-    assert make(precision="fp16").training_memory_bytes(architecture, 10) == 14 * 123 + 2 * 455 * 10
+    assert make().training_memory_bytes(architecture, {"batch_size": 10}, 1) == 12 * 123 + 4 * 455 * 10
+    assert (
+        make(precision="bf16").training_memory_bytes(architecture, {"batch_size": 10}, 1)
+        == 14 * 123 + 2 * 455 * 10
+    )
+    assert (
+        make(precision="fp16").training_memory_bytes(architecture, {"batch_size": 10}, 1)
+        == 14 * 123 + 2 * 455 * 10
+    )
+    assert make().training_memory_bytes(architecture, {"batch_size": 10}, 4) == 12 * 123 + 4 * 455 * 3
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -147,9 +154,8 @@ def test_training_memory_covers_what_the_backward_pass_keeps(name: str) -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = F.cross_entropy(network(torch.zeros(8, 3, 32, 32)), torch.zeros(8, dtype=torch.int64))
-    activations = make().training_memory_bytes(architecture, 8) - make().training_memory_bytes(
-        architecture, 0
-    )
+    needed = [make().training_memory_bytes(architecture, {"batch_size": size}, 1) for size in (0, 8)]
+    activations = needed[1] - needed[0]
     assert loss.requires_grad
     assert 0.5 < sum(kept.values()) / activations < 0.65
 
@@ -164,7 +170,7 @@ heavy = {{"torch", "sklearn", "PIL"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 workload = ImageClassification(ImageClassificationOptions(data={data!r}, initial="resnet18"))
 network = workload.specialise(workload.initial_architecture(), {{"kernel_size": 5, "dropout": 0.2}})
-assert workload.training_memory_bytes(network, 32) > 0
+assert workload.training_memory_bytes(network, {{"batch_size": 32}}, 1) > 0
 assert workload.describe().dataset.name == {data!r}
 assert workload.search_space()
 assert "torch" not in sys.modules

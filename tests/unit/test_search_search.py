@@ -137,7 +137,7 @@ def test_equal_seeds_give_equal_runs() -> None:
     assert run(make_search(seed=4), range(20)) != run(make_search(seed=5), range(20))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga_ii", "cma_es"])
 @pytest.mark.parametrize("architecture", ["random", "evolution", "network_morphism"])
 def test_a_resumed_search_goes_on_as_the_old_one_would_have(sampler: Any, architecture: Any) -> None:
     config = SearchConfig(hyper_parameters=sampler, architecture=architecture)
@@ -181,8 +181,10 @@ def test_a_resumed_search_does_not_start_again() -> None:
 
 
 def test_a_trial_of_another_space_is_not_restored() -> None:
-    with pytest.raises(ConfigError, match="trial 3 was drawn from another space"):
+    with pytest.raises(ConfigError, match="trial 3 has no learning_rate: it was drawn from"):
         make_search().restore(3, INITIAL, {"kernel": 3})
+    with pytest.raises(ConfigError, match="trial 3 has kernel 4: it was drawn from"):
+        make_search().restore(3, INITIAL, {"learning_rate": 0.1, "kernel": 4})
 
 
 def test_errors_are_told_once_and_checked() -> None:

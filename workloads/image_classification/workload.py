@@ -75,8 +75,10 @@ class ImageClassification:
         """
         return specialise(architecture, hyper_parameters)
 
-    def training_memory_bytes(self, architecture: Architecture, batch_size: int) -> int:
-        """Estimated device memory to train with ``batch_size`` images on one rank.
+    def training_memory_bytes(
+        self, architecture: Architecture, hyper_parameters: HyperParameters, num_ranks: int
+    ) -> int:
+        """Estimated device memory of one rank to train its share of ``batch_size`` images, rounded up.
 
         12 bytes per parameter (weight, gradient and momentum in FP32), 2 more for the copy that lower
         precision computes with, and for each image the output of every layer once, in the trial's precision.
@@ -94,7 +96,10 @@ class ImageClassification:
         else:
             bytes_per_parameter = _COPIES_OF_PARAMETERS * BYTES_PER_FP32 + _BYTES_PER_LOW_PRECISION
             bytes_per_element = _BYTES_PER_LOW_PRECISION
-        return bytes_per_parameter * counted.parameters + bytes_per_element * elements * batch_size
+        batch_size = hyper_parameters[hyperparameters.BATCH_SIZE]
+        assert isinstance(batch_size, int)
+        images = -(-batch_size // num_ranks)
+        return bytes_per_parameter * counted.parameters + bytes_per_element * elements * images
 
     def open(self, gang: Gang) -> Trainer:
         """Open the data on one rank.
