@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box, markup
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from aibench.cli.text import printable
+from aibench.cli.search_tables import pedigree_table, search_rows
+from aibench.cli.text import cell_text
 from aibench.score.units import binary, duration, grouped, percent, si
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def print_summary(report: Report, root: Path) -> None:
     console = _console()
     console.print(_summary(report))
     _print_broken(console, report)
-    console.print(f"Report: {_safe(str(root / 'report.html'))}", soft_wrap=True)
+    console.print(f"Report: {cell_text(str(root / 'report.html'))}", soft_wrap=True)
 
 
 def print_smoke(report: Report, checks: Sequence[Check], root: Path) -> None:
@@ -47,10 +48,10 @@ def print_smoke(report: Report, checks: Sequence[Check], root: Path) -> None:
     table.add_column("result")
     table.add_column("found", overflow="fold")
     for check in checks:
-        table.add_row(check.name, MARKS[check.passed], _safe(check.detail))
+        table.add_row(check.name, MARKS[check.passed], cell_text(check.detail))
     console.print(table)
     passed = all(check.passed for check in checks)
-    console.print(f"Report: {_safe(str(root / 'report.html'))}", soft_wrap=True)
+    console.print(f"Report: {cell_text(str(root / 'report.html'))}", soft_wrap=True)
     console.print("[bold green]PASS[/]" if passed else "[bold red]FAIL[/]")
 
 
@@ -61,10 +62,12 @@ def print_report(report: Report, root: Path) -> None:
     console.print(_findings(report.findings))
     if report.shares:
         console.print(_shares(report))
+    if lineage := pedigree_table(report):
+        console.print(lineage)
     console.print(_trials(report.trials))
     if len(report.trials) > MAX_TRIAL_ROWS:
         console.print(f"The last {MAX_TRIAL_ROWS} of {len(report.trials)} trials; all are in report.html.")
-    console.print(f"Wrote {_safe(str(root / 'report.json'))} and report.html.", soft_wrap=True)
+    console.print(f"Wrote {cell_text(str(root / 'report.json'))} and report.html.", soft_wrap=True)
 
 
 def print_scores(reports: Sequence[Report], summary: RunsSummary | None, obstacle: str | None) -> None:
@@ -78,10 +81,10 @@ def print_scores(reports: Sequence[Report], summary: RunsSummary | None, obstacl
         table.add_column(name, justify="left" if name in ("run", "verdict") else "right")
     for report in reports:
         cells = _score_cells(report.score) if report.score else ["no finished epoch"]
-        table.add_row(_safe(report.run), report.verdict, *cells)
+        table.add_row(cell_text(report.run), report.verdict, *cells)
     console.print(table)
     if summary is None:
-        console.print(_safe(f"No common mean: {obstacle}."), soft_wrap=True)
+        console.print(cell_text(f"No common mean: {obstacle}."), soft_wrap=True)
     else:
         olympic = si(summary.olympic_mean, "OPS") if summary.olympic_mean is not None else "needs 3 runs"
         variation = percent(summary.variation, digits=2) if summary.variation is not None else "n/a"
@@ -95,10 +98,10 @@ def print_verification(report: Report, disagreement: str | None) -> None:
     """The journal's state, the rules, the verdict."""
     console = _console()
     seal = f"sealed with {report.seal}" if report.seal else "not sealed"
-    console.print(f"Journal of {_safe(report.run)}: {report.num_records} records, chain intact, {seal}")
+    console.print(f"Journal of {cell_text(report.run)}: {report.num_records} records, chain intact, {seal}")
     console.print(_findings(report.findings))
     if disagreement:
-        console.print(f"[bold red]{_safe(disagreement)}[/]", soft_wrap=True)
+        console.print(f"[bold red]{cell_text(disagreement)}[/]", soft_wrap=True)
     console.print(f"Verdict: [bold]{report.verdict}[/]")
 
 
@@ -108,7 +111,7 @@ def print_count(name: str, network: Architecture, counts: NetworkCount) -> None:
     show = grouped if console.width >= WIDE or not console.is_terminal else si
     if not console.is_terminal:
         console.width = WIDE
-    table = Table(box=box.SIMPLE_HEAD, title=f"{_safe(name)}, one image of {network.input_shape}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{cell_text(name)}, one image of {network.input_shape}")
     columns = ("layer", "op", "output", "parameters", "aiperf forward", "aiperf backward")
     for column in (*columns, "tensor forward", "tensor backward", "activation bytes"):
         table.add_column(column, justify="left" if column == "op" else "right", no_wrap=column == "op")
@@ -129,18 +132,13 @@ def print_count(name: str, network: Architecture, counts: NetworkCount) -> None:
     )
 
 
-def _safe(text: str) -> str:
-    """Foreign text for a rich cell: neither markup nor control characters act."""
-    return markup.escape(printable(text))
-
-
 def print_comparison(comparison: Comparison, root: Path) -> None:
     """Searches by rank, and a sentence for every pair."""
     console = _console()
     conditions = comparison.conditions
     console.print(conditions.evaluator)
     conditions_text = f"{len(conditions.seeds)} seeds, {si(conditions.budget_ops)} operations each"
-    table = Table(box=box.SIMPLE_HEAD, title=f"{_safe(conditions.name)}: {conditions_text}")
+    table = Table(box=box.SIMPLE_HEAD, title=f"{cell_text(conditions.name)}: {conditions_text}")
     for column in ("algorithm", "mean rank", "mean best error", "95 % confidence", "trials"):
         table.add_column(column, justify="left" if column == "algorithm" else "right")
     for algorithm in comparison.algorithms:
@@ -156,7 +154,7 @@ def print_comparison(comparison: Comparison, root: Path) -> None:
     for sentence in (*(pair.sentence for pair in comparison.pairs), comparison.remark):
         if sentence:
             console.print(sentence)
-    console.print(f"Wrote {_safe(str(root / 'comparison.json'))} and comparison.html.", soft_wrap=True)
+    console.print(f"Wrote {cell_text(str(root / 'comparison.json'))} and comparison.html.", soft_wrap=True)
 
 
 def _console() -> Console:
@@ -168,11 +166,11 @@ def _console() -> Console:
 
 
 def _summary(report: Report) -> Table:
-    table = Table(box=box.ROUNDED, show_header=False, title=f"aibench {_safe(report.run)}")
+    table = Table(box=box.ROUNDED, show_header=False, title=f"aibench {cell_text(report.run)}")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for label, text in _summary_rows(report):
-        table.add_row(label, _safe(text))
+        table.add_row(label, cell_text(text))
     return table
 
 
@@ -198,6 +196,7 @@ def _summary_rows(report: Report) -> Iterable[tuple[str, str]]:
     yield "ended by", f"{(report.end_reason or 'nothing yet').replace('_', ' ')}{detail}"
     yield "stability", _stability_text(report)
     yield "trials", _trials_text(report)
+    yield from search_rows(report)
     failures = Counter(trial.reason for trial in report.trials if trial.outcome in ("failed", "lost"))
     for reason, number in failures.most_common(MAX_REASONS):
         yield "failed or lost", f"{number} × {reason}"
@@ -264,9 +263,9 @@ def _findings(findings: Iterable[FindingReport]) -> Table:
         table.add_row(
             finding.rule,
             MARKS[finding.passed],
-            _safe(finding.expected),
-            _safe(finding.actual),
-            _safe(mend),
+            cell_text(finding.expected),
+            cell_text(finding.actual),
+            cell_text(mend),
         )
     return table
 
@@ -278,7 +277,7 @@ def _shares(report: Report) -> Table:
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for shares in report.shares:
-        table.add_row(_safe(shares.worker or "all"), *(percent(shares.fractions[name]) for name in names))
+        table.add_row(cell_text(shares.worker or "all"), *(percent(shares.fractions[name]) for name in names))
     if not all(shares.communication_is_separate for shares in report.shares):
         table.caption = "Communication is part of compute where the device runs asynchronously."
     return table
@@ -292,12 +291,12 @@ def _trials(trials: Sequence[TrialReport]) -> Table:
         values = ", ".join(f"{k}={_short(v)}" for k, v in trial.hyper_parameters.items())
         table.add_row(
             str(trial.trial),
-            _safe(trial.worker),
+            cell_text(trial.worker),
             f"{trial.finished_epochs}/{trial.epochs}",
             "" if trial.error is None else percent(trial.error, digits=2),
-            _safe(trial.outcome if not trial.reason else f"{trial.outcome}: {trial.reason}"),
+            cell_text(trial.outcome if not trial.reason else f"{trial.outcome}: {trial.reason}"),
             si(trial.train_ops),
-            _safe(values),
+            cell_text(values),
         )
     return table
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import yaml
 
-from aibench.score import charts
+from aibench.score import charts, prediction_chart, tree_chart
 from aibench.score.page import counted, render_page, unbroken
 from aibench.score.report import FindingReport, Report, WorkerReport
 from aibench.score.rules import Verdict
+from aibench.score.search_view import search_view
 from aibench.score.shares import Share
 from aibench.score.statistics import MAX_CONVERGED_DRIFT, MAX_CONVERGED_SPREAD
 from aibench.score.units import binary, percent
@@ -43,6 +44,9 @@ def render_html(report: Report) -> str:
         box=charts.BOX,
         curves=charts.curve_charts(report),
         errors=charts.error_chart(report),
+        search=search_view(report),
+        tree_box=tree_chart.BOX,
+        prediction_box=prediction_chart.BOX,
         bars=[(shares, charts.bar(shares)) for shares in report.shares],
         share_meanings={share.value: meaning for share, meaning in SHARE_MEANINGS.items()},
         outcomes=Counter(trial.outcome for trial in report.trials),

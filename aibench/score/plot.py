@@ -12,6 +12,7 @@ Point = tuple[float, float]
 
 _NICE = (1, 2, 5, 10)
 _LOG_NICE = (1, 1.5, 2, 3, 5, 7)
+_EVEN_RATIO = 4.0
 _ROUNDING = 1e-9
 _TIME_UNITS = ((3 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 
@@ -108,6 +109,31 @@ def log_percent_axis(low: float, high: float, start: float, end: float) -> Axis:
     return Axis(scale, ticks, "%")
 
 
+def error_axis(low: float, high: float, start: float, end: float) -> Axis:
+    """Natural logarithms of errors, fractions of 1 above 0, labelled in percent.
+
+    It reaches a little beyond low and high; ticks are the round values between.
+    """
+    scale = _padded_log_scale(low, high, start, end)
+    return Axis(scale, tuple(Tick(scale.at(math.log(v)), f"{100 * v:g}") for v in _rounds(scale)), "%")
+
+
+def accuracy_axis(low_error: float, high_error: float, start: float, end: float) -> Axis:
+    """As `error_axis`, its values still errors, but from high to low and labelled with the accuracy."""
+    scale = _padded_log_scale(low_error, high_error, end, start)
+    rounds = reversed(_rounds(scale))
+    return Axis(scale, tuple(Tick(scale.at(math.log(v)), f"{100 - 100 * v:g}") for v in rounds), "%")
+
+
+def spaced(axis: Axis, least: float) -> Axis:
+    """The axis with those of its ticks that are at least so many units from the one before."""
+    kept = list(axis.ticks[:1])
+    for tick in axis.ticks[1:]:
+        if abs(tick.at - kept[-1].at) >= least:
+            kept.append(tick)
+    return Axis(axis.scale, tuple(kept), axis.unit)
+
+
 def coordinate(value: float) -> str:
     """A coordinate as short as it can be said at a tenth of a unit."""
     return f"{round(value, 1) + 0.0:g}"
@@ -152,6 +178,22 @@ def stacked(parts: Sequence[float], width: float) -> tuple[Point, ...]:
         places.append((start * width, part * width))
         start += part
     return tuple(places)
+
+
+def _padded_log_scale(low: float, high: float, start: float, end: float) -> Scale:
+    padding = 0.05 * math.log(high / low) or 0.2
+    return Scale(math.log(low) - padding, min(math.log(high) + padding, max(0.0, math.log(high))), start, end)
+
+
+def _rounds(scale: Scale) -> list[float]:
+    """Round values within a scale of logarithms: evenly spaced ones where it spans little."""
+    low, high = math.exp(scale.low), math.exp(scale.high)
+    if high / low < _EVEN_RATIO:
+        step = nice_step(high - low, max_steps=8)
+        return [i * step for i in range(math.ceil(low / step), math.floor(high / step + _ROUNDING) + 1)]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    rounds = [factor * 10.0**power for power in powers for factor in _LOG_NICE]
+    return [value for value in rounds if low <= value <= high * (1 + _ROUNDING)]
 
 
 def _labelled(ticks: Sequence[float], scale: Scale, unit: float) -> tuple[Tick, ...]:

@@ -4,7 +4,6 @@ terminal table and report.html."""
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,10 +12,13 @@ import msgspec
 from aibench.api.events import Device
 from aibench.api.workload import HyperParameters, WorkloadDescription
 from aibench.score.history import RunHistory, TrialHistory, epoch_error
+from aibench.score.lineage import TreeReport, build_tree
+from aibench.score.predictions import PredictionsReport, build_predictions
 from aibench.score.rules import Verdict, check, facts_of, verdict
 from aibench.score.score import Sample, Score, compute_score
 from aibench.score.shares import TimeShares, total_shares, worker_shares
 from aibench.score.statistics import stability
+from aibench.score.turnaround import turnarounds_s
 
 FORMAT = "aibench-report/1"
 VALID = (Verdict.CLOSED, Verdict.OPEN, Verdict.SMOKE)
@@ -148,6 +150,8 @@ class Report(_Part, frozen=True):
     overhead: float | None
     turnaround: TurnaroundReport | None
     trials: tuple[TrialReport, ...]
+    tree: TreeReport
+    predictions: PredictionsReport
     workers: tuple[WorkerReport, ...]
     workload: WorkloadDescription
     seed: int
@@ -185,6 +189,8 @@ def build_report(history: RunHistory) -> Report:
         overhead=total.overhead if total else None,
         turnaround=_turnaround(history),
         trials=tuple(_trial_part(trial, start_s) for trial in history.trials.values()),
+        tree=build_tree(history, score.best_trial if score else None),
+        predictions=build_predictions(history),
         workers=tuple(_worker_parts(history)),
         workload=header.workload,
         seed=header.seed,
@@ -311,26 +317,7 @@ def _natural(item: tuple[str, object]) -> tuple[int, str]:
 
 
 def _turnaround(history: RunHistory) -> TurnaroundReport | None:
-    spans_s = list(_turnarounds_s(history))
+    spans_s = list(turnarounds_s(history))
     if not spans_s:
         return None
     return TurnaroundReport(count=len(spans_s), median_s=statistics.median(spans_s), max_s=max(spans_s))
-
-
-def _turnarounds_s(history: RunHistory) -> Iterator[float]:
-    last_closed_s: dict[tuple[str, str], float | None] = defaultdict(lambda: None)
-    for trial in history.trials.values():
-        life = (trial.claimed.worker, trial.claimed.incarnation)
-        before_s = last_closed_s[life]
-        if trial.epochs and before_s is not None:
-            yield max(0.0, _first_step_s(trial) - before_s)
-        last_closed_s[life] = trial.closed_s
-
-
-def _first_step_s(trial: TrialHistory) -> float:
-    """The first epoch's arrival less the time its ranks spent in it after start-up."""
-    first = trial.epochs[0]
-    return first.t_s - max(
-        times.compute_s + times.data_wait_s + (times.communication_s or 0.0) + times.validation_s
-        for times in first.finished.result.ranks
-    )

@@ -19,6 +19,7 @@ MAX_CLOSED_ERROR = 0.30
 MAX_SMOKE_ERROR = 0.30
 ALLOWED_PRECISIONS = ("fp32", "bf16", "fp16")
 MAX_OVERBOOKED_SHARE = 0.01
+MAX_NAMED_TRIALS = 10
 
 
 class Verdict(StrEnum):
@@ -207,7 +208,10 @@ def _percent(error: float | None) -> str:
 
 
 def _trials_or(numbers: tuple[int, ...] | None, otherwise: str) -> str:
-    return f"not so in trials {', '.join(map(str, numbers))}" if numbers else otherwise
+    if not numbers:
+        return otherwise
+    more = f" and {len(numbers) - MAX_NAMED_TRIALS} more" if len(numbers) > MAX_NAMED_TRIALS else ""
+    return f"not so in trials {', '.join(map(str, numbers[:MAX_NAMED_TRIALS]))}{more}"
 
 
 def _overbooked_share(shares: TimeShares) -> float:

@@ -80,6 +80,7 @@ class Search:
         self._initial = self._fitting.initial
         self._max_train_ops = config.max_ops_ratio * count(self._initial).aiperf_ops.train
         self._trained_hashes: dict[str, str] = {}
+        self._claimed_hashes: dict[str, str] = {}
         self._architectures = self._architecture_search(config, seed)
         self._hyper_parameters = HyperParameterSearch(
             space,
@@ -163,12 +164,12 @@ class Search:
         )
 
     def _own_proposal(self) -> Proposal:
-        """The architecture search's proposal; its lineage names the parent as it was trained."""
+        """The architecture search's proposal; its lineage names the parent as it was or is trained."""
         proposal = self._architectures.ask()
         parent = proposal.lineage.parent
-        lineage = msgspec.structs.replace(
-            proposal.lineage, parent=None if parent is None else self._trained_hashes.get(parent, parent)
-        )
+        if parent is not None:
+            parent = self._trained_hashes.get(parent) or self._claimed_hashes.get(parent, parent)
+        lineage = msgspec.structs.replace(proposal.lineage, parent=parent)
         return Proposal(architecture=proposal.architecture, lineage=lineage)
 
     def _fitted(self, trial: int, proposal: Proposal) -> tuple[Proposal, Fitted]:
@@ -183,6 +184,7 @@ class Search:
     def _claim(self, trial: int, architecture: Architecture) -> None:
         self._running[trial] = architecture
         neutral = self._fitting.neutralised(architecture)
+        self._claimed_hashes.setdefault(neutral.content_hash, architecture.content_hash)
         self._architectures.claimed(neutral)
         self._pool.claimed(neutral.content_hash)
 

@@ -218,6 +218,7 @@ class RunBuilder:
         correct: int = 50,
         ranks: Sequence[RankTimes] | None = None,
         search_wait_s: float = 0.0,
+        predicted_error: float | None = None,
         **changes: Any,
     ) -> Self:
         """Finish the trial's next epoch; ``changes`` are other fields of its result."""
@@ -234,7 +235,10 @@ class RunBuilder:
             ranks=tuple(ranks) if ranks is not None else (times(),) * num_ranks,
         )
         result = msgspec.structs.replace(result, **changes)
-        return self.add(EpochFinished(trial=trial, result=result, search_wait_s=search_wait_s), t_s=t_s)
+        event = EpochFinished(
+            trial=trial, result=result, search_wait_s=search_wait_s, predicted_error=predicted_error
+        )
+        return self.add(event, t_s=t_s)
 
     def close(
         self,

@@ -176,6 +176,14 @@ def test_a_run_that_trained_nothing_is_reported_too() -> None:
     assert (report.end_reason, report.end_detail) == ("no_workers", "none is left")
 
 
+def test_a_report_carries_the_tree_and_the_predictions() -> None:
+    report = report_of(whole_run())
+    assert [(n.trials, n.error, n.is_on_best_line) for n in report.tree.networks] == [((1, 2), 0.25, True)]
+    assert (report.predictions.search.num_pairs, report.predictions.curve.num_pairs) == (0, 0)
+    nothing = report_of(one_worker())
+    assert (nothing.tree.num_networks, nothing.tree.networks) == (0, ())
+
+
 # Turnaround -------------------------------------------------------------------------------------------
 
 

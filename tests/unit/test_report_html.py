@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from aibench.api.events import Device
+from aibench.api.events import Device, Outcome
 from aibench.api.workload import DatasetDescription, WorkloadDescription
 from aibench.score.charts import BOX, bar, curve_charts, error_chart
 from aibench.score.html import device_groups, render_html, stability_text, utc_text, verdict_text
+from aibench.score.lineage import Network, TreeReport
+from aibench.score.predictions import PredictionPair, PredictionSeries, PredictionsReport
 from aibench.score.report import (
     CurvePoint,
     ErrorPoint,
@@ -101,6 +103,43 @@ def make_curve(num_samples: int = 31, step_s: float = 120.0) -> tuple[CurvePoint
     return tuple(points)
 
 
+def make_tree(trials: tuple[TrialReport, ...]) -> TreeReport:
+    networks = tuple(
+        Network(
+            architecture_hash=trial.architecture_hash,
+            trials=(trial.trial,),
+            error=trial.error,
+            is_completed=trial.outcome == "completed",
+            origin=trial.origin,
+            parent=trial.parent,
+            untrained_parent=None,
+            morphs=trial.morphs,
+            generation=(trial.trial - 1) // 2,
+            is_on_best_line=trial.trial % 2 == 0,
+            claimed_s=trial.claimed_s,
+            parameters=trial.parameters,
+            train_ops=trial.train_ops,
+            ops_ratio=trial.train_ops / trials[0].train_ops,
+        )
+        for trial in trials
+    )
+    return TreeReport(num_networks=len(networks), max_generation=networks[-1].generation, networks=networks)
+
+
+def make_series(trials: tuple[TrialReport, ...]) -> PredictionSeries:
+    pairs = tuple(
+        PredictionPair(trial=t.trial, predicted_error=0.9 * t.error, achieved_error=t.error)
+        for t in trials
+        if t.error is not None
+    )
+    return PredictionSeries(
+        num_pairs=len(pairs), mean_absolute_error=0.0321, rank_correlation=0.75, pairs=pairs
+    )
+
+
+NO_PREDICTIONS = PredictionSeries(num_pairs=0, mean_absolute_error=None, rank_correlation=None, pairs=())
+
+
 def make_report(num_trials: int = 20) -> Report:
     trials = tuple(make_trial(number) for number in range(1, num_trials + 1))
     device = Device(kind="cuda", name="NVIDIA H200", memory_bytes=150_110_011_392)
@@ -154,6 +193,8 @@ def make_report(num_trials: int = 20) -> Report:
         overhead=0.0625,
         turnaround=TurnaroundReport(count=17, median_s=1.84, max_s=4.2),
         trials=trials,
+        tree=make_tree(trials),
+        predictions=PredictionsReport(search=make_series(trials), curve=NO_PREDICTIONS),
         workers=(
             WorkerReport(
                 worker="worker-0", host="node-07", backend="nccl", devices=(device,) * 8, is_lost=False
@@ -237,6 +278,8 @@ EMPTY = msgspec.structs.replace(
     overhead=None,
     turnaround=None,
     trials=(),
+    tree=TreeReport(num_networks=0, max_generation=0, networks=()),
+    predictions=PredictionsReport(search=NO_PREDICTIONS, curve=NO_PREDICTIONS),
     workers=(),
     seal=None,
 )
@@ -281,6 +324,13 @@ def test_failed_findings_come_first_and_only_open_ones_are_mended() -> None:
     assert "resume it" not in text
 
 
+@pytest.mark.parametrize("outcome", [*Outcome, "running"])
+def test_every_outcome_has_a_mark(outcome: str) -> None:
+    trial = msgspec.structs.replace(make_trial(1), outcome=str(outcome))
+    page = read(msgspec.structs.replace(make_report(), trials=(trial, *make_report().trials[1:])))
+    assert re.search(rf"\S {outcome}", page.text)
+
+
 def test_untrusted_text_is_escaped() -> None:
     attack = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     report = make_report()
@@ -299,7 +349,7 @@ def test_untrusted_text_is_escaped() -> None:
             report,
             run=attack,
             started_utc=attack,
-            trials=(evil_trial,),
+            trials=(evil_trial, *report.trials[1:]),
             workers=(evil_worker,),
             shares=(TOTAL, evil_shares),
         )
@@ -343,7 +393,7 @@ def test_page_is_accessible() -> None:
         [value for tag, name, value in page.attributes if (tag, name) == ("th", "scope")]
     )
     drawn = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "role")]
-    assert drawn == ["img"] * 7
+    assert drawn == ["img"] * 9
 
 
 def test_communication_within_compute_is_noted() -> None:
@@ -449,7 +499,9 @@ def test_bar_leaves_out_empty_shares_and_adds_up() -> None:
 
 def test_large_run_stays_within_a_few_megabytes() -> None:
     trials = tuple(make_trial(number, epochs=30) for number in range(1, 2001))
-    report = msgspec.structs.replace(make_report(), trials=trials, errors=make_errors(trials))
+    report = msgspec.structs.replace(
+        make_report(), trials=trials, errors=make_errors(trials), tree=make_tree(trials)
+    )
     assert len(report.errors) > 59_000
     assert len(render_html(report)) < 5_000_000
 

@@ -84,6 +84,11 @@ def test_a_run_that_passes_every_rule_is_what_it_asked_to_be(division: Division)
         ("sealed", {"is_sealed": False}, "not sealed"),
         ("work-done", {"num_epochs": 0}, "0"),
         ("operations", {"miscounted_trials": (3, 17)}, "not so in trials 3, 17"),
+        (
+            "operations",
+            {"miscounted_trials": tuple(range(1, 13))},
+            "not so in trials 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more",
+        ),
         ("time-books", {"overbooked_share": 0.0101}, "1.01 % more"),
     ],
 )

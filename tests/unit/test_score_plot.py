@@ -3,16 +3,21 @@ import math
 import pytest
 
 from aibench.score.plot import (
+    Axis,
     Scale,
+    Tick,
+    accuracy_axis,
     area_path,
     between_path,
     coordinate,
     dots_path,
+    error_axis,
     line_path,
     log_percent_axis,
     nice_step,
     percent_axis,
     si_axis,
+    spaced,
     stacked,
     step_path,
     ticks_covering,
@@ -143,3 +148,43 @@ def test_equal_ratios_are_equal_lengths_on_a_logarithmic_axis() -> None:
 def test_surface_between_two_lines_is_closed() -> None:
     assert between_path([(0, 1), (2, 3)], [(0, 5), (2, 6)]) == "M0 1L2 3L2 6L0 5Z"
     assert between_path([], []) == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.22, 0.34, ["22", "24", "26", "28", "30", "32", "34"]),
+        (0.003, 0.5, ["0.3", "0.5", "0.7", "1", "1.5", "2", "3", "5", "7", "10", "15", "20", "30", "50"]),
+        (0.9, 1.0, ["90", "92", "94", "96", "98", "100"]),
+        (0.1, 0.1, ["9", "10", "11", "12"]),
+        (1.0, 1.0, ["85", "90", "95", "100"]),
+    ],
+)
+def test_error_axis_has_round_ticks_between_its_ends(low: float, high: float, labels: list[str]) -> None:
+    axis = error_axis(low, high, 400.0, 100.0)
+    assert [tick.label for tick in axis.ticks] == labels
+    assert 400.0 >= axis.scale.at(math.log(low)) >= axis.scale.at(math.log(high)) >= 100.0
+    assert all(400.0 >= tick.at >= 100.0 for tick in axis.ticks)
+
+
+def test_error_axis_is_logarithmic() -> None:
+    axis = error_axis(0.01, 0.64, 0.0, 110.0)
+    # 5 % of the range on either side: six doublings in 100 of 110 units.
+    assert [axis.scale.at(math.log(error)) for error in (0.01, 0.08, 0.64)] == pytest.approx(
+        [5.0, 55.0, 105.0]
+    )
+
+
+def test_accuracy_axis_grows_while_the_error_falls() -> None:
+    axis = accuracy_axis(0.003, 0.5, 0.0, 300.0)
+    assert [tick.label for tick in axis.ticks[:2]] == ["50", "70"]
+    assert [tick.label for tick in axis.ticks[-2:]] == ["99.5", "99.7"]
+    places = [tick.at for tick in axis.ticks]
+    assert places == sorted(places)
+    assert axis.scale.at(math.log(0.5)) < axis.scale.at(math.log(0.003))
+
+
+def test_spaced_ticks_keep_their_distance() -> None:
+    ticks = tuple(Tick(at, f"{at:g}") for at in (100.0, 90.0, 79.0, 75.0, 50.0))
+    axis = Axis(Scale(0.0, 1.0, 100.0, 0.0), ticks, "%")
+    assert [tick.label for tick in spaced(axis, 20.0).ticks] == ["100", "79", "50"]

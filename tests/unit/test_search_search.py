@@ -100,6 +100,13 @@ def test_parents_are_networks_that_were_trained() -> None:
     assert len({c.lineage.parent for c in candidates[1:]}) > 5
 
 
+def test_children_of_a_network_still_in_training_name_it_as_it_is_trained() -> None:
+    search = make_search()
+    expensive = specialise(INITIAL, {"kernel": 5})
+    search.restore(1, expensive, {"learning_rate": 0.1, "kernel": 5})
+    assert {search.ask(trial).lineage.parent for trial in range(2, 12)} == {expensive.content_hash}
+
+
 @pytest.mark.parametrize("name", ["random", "evolution", "network_morphism"])
 def test_networks_that_differ_by_hyper_parameters_alone_are_not_trained_twice(name: Any) -> None:
     candidates = run(make_search(SearchConfig(architecture=name)), range(1, 61))
