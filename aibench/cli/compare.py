@@ -163,7 +163,7 @@ def _check_whole_trials(resolved: ResolvedRun, on: str) -> None:
     if on == WORKLOAD and departures:
         raise ConfigError(
             "search",
-            f"{departures[0]}; a comparison trains every trial whole and from scratch: switch it off",
+            f"{departures[0]}; expected off: a comparison trains every trial whole and from scratch",
         )
 
 

@@ -95,8 +95,9 @@ def _workload_sentence(resolved: ResolvedRun, pool: TrainerPool, settings: PoolS
         f"({dataset.train_images:,} training and {dataset.validation_images:,} validation images), "
         f"{counted(settings.work.epochs, 'epoch')} per trial from scratch, {resolved.description.precision}, "
         f"on {', '.join(devices)}, {counted(settings.num_jobs, 'trial')} at a time with "
-        f"{counted(settings.num_threads, 'processor thread')} each. This compares the algorithms on such short trainings of this data, and says nothing "
-        "about larger data or longer trainings."
+        f"{counted(settings.num_threads, 'processor thread')} each. "
+        "This compares the algorithms on such short trainings of this data, and says nothing about larger "
+        "data or longer trainings."
     )
 
 
