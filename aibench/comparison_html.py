@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import yaml
 
 from aibench.score.charts import Box
+from aibench.score.convergence_chart import ConvergenceCharts, ConvergenceLine, convergence_charts
 from aibench.score.page import render_page
 from aibench.score.plot import Axis, between_path, line_path, log_percent_axis, si_axis
 from aibench.score.units import percent, si
@@ -49,9 +50,16 @@ def render_comparison(comparison: Comparison) -> str:
         conditions=conditions,
         box=BOX,
         chart=race_chart(comparison.algorithms),
+        convergence=_convergence(comparison),
         finals=_finals(comparison.courses, conditions.budget_ops),
         config_yaml=yaml.safe_dump(conditions.config, sort_keys=False, allow_unicode=True),
     )
+
+
+def _convergence(comparison: Comparison) -> ConvergenceCharts:
+    lines = [ConvergenceLine(name=a.algorithm, points=a.convergence) for a in comparison.algorithms]
+    full_length = float(comparison.conditions.budget_ops)
+    return convergence_charts(lines, full_length, length_text=lambda ops: f"{si(ops)} operations")
 
 
 def race_chart(algorithms: Sequence[AlgorithmSummary]) -> RaceChart:

@@ -11,6 +11,7 @@
     ├── LauncherError            a launcher could not place or reach its workers
     ├── ProtocolError            the control service refused a request (carries the HTTP status)
     ├── TrialError               one trial failed; the worker records the reason and goes on
+    ├── TrainerError             a process that trains for a comparison of searches ended or cannot start
     └── MasterAwayError          the master did not answer a worker; it may come back
 """
 
@@ -85,6 +86,10 @@ class ProtocolError(AibenchError):
 
 class TrialError(AibenchError):
     """A trial cannot be trained to its end; it is recorded as failed and scores nothing."""
+
+
+class TrainerError(AibenchError):
+    """A process that trains a comparison's trials cannot be started, or ended before its work did."""
 
 
 class MasterAwayError(AibenchError):

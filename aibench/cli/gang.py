@@ -70,6 +70,17 @@ def rank_command(control_file: Path, worker: str, device: str, first_device: int
     run_rank(RankSettings(control_file=control_file, worker=worker, device=device, first_device=first_device))
 
 
+@click.command("trainer", hidden=True)
+def trainer_command() -> None:
+    """Train the trials that come as JSON lines on standard input; compare-search starts this."""
+    from aibench.worker.trainer import run_trainer
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+    run_trainer()
+
+
 @click.command("devices", hidden=True)
 def devices_command() -> None:
     """Print this node's devices as JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from aibench.journal import Record
     from aibench.master.layout import RunLayout
+    from aibench.score.convergence import RunsConvergence
     from aibench.score.report import Report
 
 directory_type = click.Path(path_type=Path, file_okay=False)
@@ -19,16 +21,23 @@ directory_type = click.Path(path_type=Path, file_okay=False)
 @click.command("score", short_help="Recompute scores from the journals alone.")
 @click.argument("directories", nargs=-1, required=True, type=directory_type)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the convergence of several runs as a page, such as convergence.html.",
+)
+def score_command(directories: tuple[Path, ...], as_json: bool, out: Path | None) -> None:
     """Recompute the score of the run in each DIRECTORY from its journal alone.
 
     Several valid runs of one configuration get their olympic mean (without the best and the worst) and
-    coefficient of variation; of others it is said why not.
+    coefficient of variation, and their normalized score after a sixteenth of the shortest run's measured time
+    to the whole of it: mean, spread between the runs, and slope. Of others it is said why not.
 
     \b
     Example:
       aibench score runs/imagenet-20260101-120000
       aibench score runs/imagenet-* --json
+      aibench score runs/imagenet-* --out convergence.html
     """
     from aibench.cli.tables import print_scores
     from aibench.score.report import why_incomparable
@@ -38,6 +47,9 @@ def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
     obstacle = why_incomparable(reports) if len(reports) > 1 else "one run"
     values = [report.score.normalized_ops_per_s for report in reports if report.score]
     summary = summarize_runs(values) if obstacle is None else None
+    convergence = _convergence(directories, reports) if obstacle is None else None
+    if out is not None:
+        _write_convergence(convergence, obstacle, out)
     if as_json:
         import msgspec
 
@@ -53,11 +65,12 @@ def score_command(directories: tuple[Path, ...], as_json: bool) -> None:
         document = {
             "runs": runs,
             "summary": msgspec.to_builtins(summary) if summary else None,
+            "convergence": msgspec.to_builtins(convergence) if convergence else None,
             "no_summary_because": obstacle,
         }
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=1))
     else:
-        print_scores(reports, summary, obstacle)
+        print_scores(reports, summary, obstacle, convergence)
 
 
 @click.command("report", short_help="Show a run; write report.json and report.html.")
@@ -114,6 +127,32 @@ def _load_report(directory: Path) -> tuple[RunLayout, Report]:
 
     layout, records = _load(directory)
     return layout, build_report(RunHistory.of(records))
+
+
+def _convergence(directories: Sequence[Path], reports: Sequence[Report]) -> RunsConvergence:
+    """Of several comparable runs; reads their journals again, one at a time."""
+    from aibench.convergence import lengths
+    from aibench.score.convergence import runs_convergence, scores_at
+
+    measured_time_s = min(report.score.elapsed_s for report in reports if report.score)
+    times_s = lengths(measured_time_s)
+    scores = [scores_at(_load(directory)[1], times_s) for directory in directories]
+    return runs_convergence([report.run for report in reports], scores, measured_time_s)
+
+
+def _write_convergence(convergence: RunsConvergence | None, obstacle: str | None, path: Path) -> None:
+    from aibench import __version__
+    from aibench.errors import RunFolderError
+    from aibench.score.convergence import render_convergence
+
+    if convergence is None:
+        raise click.BadParameter(
+            f"{obstacle}; expected several valid runs of one configuration", param_hint="--out"
+        )
+    try:
+        path.write_text(render_convergence(convergence, aibench_version=__version__), encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _disagreement(layout: RunLayout, report: Report) -> str | None:

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from aibench.cli.convergence_tables import print_comparison_convergence, print_runs_convergence
 from aibench.cli.search_tables import pedigree_table, search_rows
 from aibench.cli.text import cell_text
 from aibench.score.units import binary, duration, grouped, percent, si
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aibench.architecture import Architecture
     from aibench.cli.smoke import Check
     from aibench.counting import NetworkCount
+    from aibench.score.convergence import RunsConvergence
     from aibench.score.report import FindingReport, Report, ScoreReport, TrialReport
     from aibench.score.statistics import RunsSummary
     from aibench.search.comparison_summary import Comparison
@@ -70,7 +72,12 @@ def print_report(report: Report, root: Path) -> None:
     console.print(f"Wrote {cell_text(str(root / 'report.json'))} and report.html.", soft_wrap=True)
 
 
-def print_scores(reports: Sequence[Report], summary: RunsSummary | None, obstacle: str | None) -> None:
+def print_scores(
+    reports: Sequence[Report],
+    summary: RunsSummary | None,
+    obstacle: str | None,
+    convergence: RunsConvergence | None,
+) -> None:
     """One row per run, and what several come to or, with ``obstacle``, why they come to nothing."""
     console = _console()
     if len(reports) == 1:
@@ -92,6 +99,8 @@ def print_scores(reports: Sequence[Report], summary: RunsSummary | None, obstacl
             f"{summary.num_runs} runs, normalized score: olympic mean {olympic}, "
             f"mean {si(summary.mean, 'OPS')}, coefficient of variation {variation}"
         )
+    if convergence is not None:
+        print_runs_convergence(console, convergence)
 
 
 def print_verification(report: Report, disagreement: str | None) -> None:
@@ -154,6 +163,7 @@ def print_comparison(comparison: Comparison, root: Path) -> None:
     for sentence in (*(pair.sentence for pair in comparison.pairs), comparison.remark):
         if sentence:
             console.print(sentence)
+    print_comparison_convergence(console, comparison)
     console.print(f"Wrote {cell_text(str(root / 'comparison.json'))} and comparison.html.", soft_wrap=True)
 
 

@@ -93,6 +93,17 @@ def percent_axis(maximum: float, start: float, end: float) -> Axis:
     return Axis(scale, _labelled(ticks, scale, 0.01), "%")
 
 
+def signed_percent_axis(low: float, high: float, start: float, end: float) -> Axis:
+    """Over round values around 0 and all from ``low`` to ``high``, fractions of 1."""
+    low, high = min(0.0, 100 * low), max(0.0, 100 * high)
+    step = nice_step(high - low, max_steps=5) if high > low else 1.0
+    first = math.floor(low / step + _ROUNDING)
+    last = max(first + 1, math.ceil(high / step - _ROUNDING))
+    scale = Scale(first * step / 100, last * step / 100, start, end)
+    ticks = [i * step for i in range(first, last + 1)]
+    return Axis(scale, _labelled(ticks, scale, 0.01), "%")
+
+
 def log_percent_axis(low: float, high: float, start: float, end: float) -> Axis:
     """Natural logarithms of fractions of 1, labelled in percent, over round values around low and high.
 

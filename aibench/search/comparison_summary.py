@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
+from aibench.convergence import (
+    ConvergencePoint,
+    convergence_points,
+    convergence_sentence,
+    lengths,
+    relative_uncertainty,
+)
 from aibench.errors import ConfigError
 from aibench.search.comparison import Course
 from aibench.search.paired import Floats, SignedRankTest, bootstrap_band, holm, mean_ranks, signed_rank_test
@@ -23,6 +31,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         evaluator: What the errors are, in a sentence.
+        on: Whether errors come from a test landscape or from training the workload.
+        least_error: Below it, errors count as it in a normalized score: 1 / validation images.
         config: The resolved configuration.
     """
 
@@ -30,6 +40,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     aibench_version: str
     rules_version: str
     evaluator: str
+    on: Literal["landscape", "workload"]
+    least_error: float
     initial_architecture: str
     architecture_hash: str
     budget_ops: int
@@ -55,12 +67,16 @@ class AlgorithmSummary(msgspec.Struct, frozen=True, kw_only=True):
         mean_rank: Of its best error at the budget's end; 1 is best.
         mean_trials: Trials that ended within the budget.
         curve: Over the operations, from where every course has an error to the budget's end.
+        convergence: Normalized score over the seeds after a sixteenth of the budget to the whole of it.
+        convergence_sentence: How its spread and slope changed from the first to the last.
     """
 
     algorithm: str
     mean_rank: float
     mean_trials: float
     curve: tuple[CurvePoint, ...]
+    convergence: tuple[ConvergencePoint, ...]
+    convergence_sentence: str
 
     @property
     def final(self) -> CurvePoint:
@@ -95,6 +111,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         remark: That so few seeds could not make any difference significant; empty where they can.
+        convergence_remark: What the normalized score is, and how uncertain its spread.
     """
 
     format: str
@@ -102,6 +119,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: tuple[AlgorithmSummary, ...]
     pairs: tuple[Pair, ...]
     remark: str
+    convergence_remark: str
     courses: tuple[Course, ...]
 
 
@@ -123,16 +141,17 @@ def summarize(conditions: Conditions, courses: Sequence[Course]) -> Comparison:
         format=FORMAT,
         conditions=conditions,
         algorithms=tuple(
-            AlgorithmSummary(
-                algorithm=names[place],
+            _algorithm(
+                conditions,
+                [course for course in courses if course.algorithm == names[place]],
                 mean_rank=float(ranks[place]),
-                mean_trials=_mean_trials(courses, names[place]),
                 curve=_curve(grid, errors[names[place]]),
             )
             for place in order
         ),
         pairs=pairs,
         remark=_remark(len(conditions.seeds), len(pairs)) if pairs else "",
+        convergence_remark=_convergence_remark(conditions),
         courses=tuple(courses),
     )
 
@@ -225,6 +244,38 @@ def _curve(grid: Floats, errors: Floats) -> tuple[CurvePoint, ...]:
     )
 
 
-def _mean_trials(courses: Sequence[Course], algorithm: str) -> float:
-    numbers = [course.num_trials for course in courses if course.algorithm == algorithm]
-    return sum(numbers) / len(numbers)
+def _algorithm(
+    conditions: Conditions, courses: Sequence[Course], *, mean_rank: float, curve: tuple[CurvePoint, ...]
+) -> AlgorithmSummary:
+    places = lengths(float(conditions.budget_ops))
+    least_error = conditions.least_error
+    scores = [[course.normalized_score(ops, least_error=least_error) for ops in places] for course in courses]
+    points = convergence_points(places, scores)
+    return AlgorithmSummary(
+        algorithm=courses[0].algorithm,
+        mean_rank=mean_rank,
+        mean_trials=sum(course.num_trials for course in courses) / len(courses),
+        curve=curve,
+        convergence=points,
+        convergence_sentence=convergence_sentence(
+            points, "seeds", partial(_share_text, conditions.budget_ops)
+        ),
+    )
+
+
+def _share_text(budget_ops: int, ops: float) -> str:
+    divisor = round(budget_ops / ops)
+    return "the whole budget" if divisor == 1 else f"1/{divisor} of the budget"
+
+
+def _convergence_remark(conditions: Conditions) -> str:
+    rate = (
+        "the operations per second of one simulated worker, as measured over its trials"
+        if conditions.on == "workload"
+        else "operations per second, which are constant on a landscape and left out"
+    )
+    uncertainty = relative_uncertainty(len(conditions.seeds))
+    return (
+        f"Normalized score: -ln(best error) times {rate}. Estimated from {len(conditions.seeds)} seeds, "
+        f"a spread is itself uncertain by about {100 * uncertainty:.0f} % of its value."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -10,23 +11,79 @@ from aibench.search.search import Candidate
 
 
 class Evaluation(NamedTuple):
-    """What one trial found and what it took.
+    """What a surrogate answers for one trial.
 
     Attributes:
         error: Best validation error in 0..1; None if the trial failed.
-        ops: Operations spent, `aiperf_ops`; above 0.
+        ops: Operations of the whole trial, `aiperf_ops`; above 0.
     """
 
     error: float | None
     ops: int
 
 
+class Training(NamedTuple):
+    """What really training a trial took.
+
+    Attributes:
+        processed_ops: Operations of the images that were processed in finished epochs.
+        train_s: From the trial's receipt to its end; above 0.
+    """
+
+    processed_ops: int
+    train_s: float
+
+
+class TrialResult(NamedTuple):
+    """How a trial ended.
+
+    Attributes:
+        error: Best validation error in 0..1; None if the trial failed.
+        training: None where nothing was trained.
+    """
+
+    error: float | None
+    training: Training | None = None
+
+
+class RunningTrial(NamedTuple):
+    """A trial that has begun; what it takes is known before what it finds.
+
+    Attributes:
+        ops: Operations of the whole trial, also if it fails: a search cannot buy time by failing, and the
+            order in which simulated workers end their trials does not depend on results.
+    """
+
+    ops: int
+    result: Future[TrialResult]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContestTrial:
+    """One trial of one course; ``number`` counts from 1 within it."""
+
+    algorithm: str
+    seed: int
+    number: int
+    candidate: Candidate
+
+
 class Evaluator(Protocol):
     """Trains candidates, or pretends to."""
 
-    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        """Train the candidate; the same again for the same candidate and seed."""
+    def begin(self, trial: ContestTrial) -> RunningTrial:
+        """Begin the trial; trials that have begun may run at the same time.
+
+        The result is the same again for the same candidate, seed and number.
+        """
         ...
+
+
+def ended(evaluation: Evaluation) -> RunningTrial:
+    """A trial whose result is known as soon as it begins."""
+    result: Future[TrialResult] = Future()
+    result.set_result(TrialResult(evaluation.error))
+    return RunningTrial(evaluation.ops, result)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Add, Architecture, Concat, Conv, Dense, Dropout
 from aibench.counting import NetworkCount, count
-from aibench.search.evaluator import Evaluation, TrialWork
+from aibench.search.evaluator import ContestTrial, Evaluation, RunningTrial, TrialWork, ended
 from aibench.search.search import Candidate
 
 FLOOR = 0.02
@@ -111,6 +111,10 @@ class SurrogateLandscape:
         self._initial = Features.of(initial, count(initial))
         self._chance = 1.0 - 1.0 / max(2, initial.output_shape.channels)
         self._work = work
+
+    def begin(self, trial: ContestTrial) -> RunningTrial:
+        """The trial, ended already."""
+        return ended(self.evaluate(trial.candidate, trial.seed))
 
     def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
         """The error under the noise that candidate and seed name, and the operations of a whole trial."""

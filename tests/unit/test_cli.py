@@ -15,7 +15,7 @@ from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
 VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
-HIDDEN = ["worker", "rank", "devices"]
+HIDDEN = ["worker", "rank", "trainer", "devices"]
 
 
 def imported_modules(code: str) -> set[str]:
@@ -33,13 +33,23 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "smoke": ["--json", "--junit", "--out", "--quiet", "-q"],
         "run": ["--dry-run", "--out", "--quiet", "--set", "-q", "config"],
         "resume": ["--quiet", "-q", "directory"],
-        "score": ["--json", "directories"],
+        "score": ["--json", "--out", "directories"],
         "report": ["directory"],
         "verify": ["directory"],
         "count": ["--classes", "--input", "--json", "--width", "architecture"],
-        "compare-search": ["--algorithms", "--budget", "--out", "--seeds", "config"],
+        "compare-search": [
+            "--algorithms",
+            "--budget",
+            "--jobs",
+            "--on",
+            "--out",
+            "--seeds",
+            "--set",
+            "config",
+        ],
         "worker": ["--control", "--device", "--first-device", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
+        "trainer": [],
         "devices": [],
     }
     assert [name for name, command in main.commands.items() if command.hidden] == HIDDEN

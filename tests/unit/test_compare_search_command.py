@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aibench.cli import main
+from aibench.cli.compare import DEFAULT_BUDGET_TRIALS
 from aibench.comparison_html import BOX, race_chart, render_comparison
 from aibench.search.comparison import Course, Improvement, algorithm_names
 from aibench.search.comparison_summary import Comparison, Conditions, summarize
@@ -26,6 +27,8 @@ def make_comparison(*, name: str = "test", num_algorithms: int = 3, num_seeds: i
         aibench_version="0",
         rules_version="rules",
         evaluator="made up",
+        on="landscape",
+        least_error=0.01,
         initial_architecture="resnet18",
         architecture_hash="0" * 64,
         budget_ops=10**12,
@@ -72,6 +75,8 @@ def test_result_is_printed_and_written(written: tuple[Result, Path]) -> None:
     printed = " ".join(done.stdout.split())
     for text in (*(pair.sentence for pair in comparison.pairs), comparison.remark, "test landscape"):
         assert text in printed
+    assert comparison.algorithms[0].convergence_sentence in printed
+    assert comparison.convergence_remark in printed
     assert sorted(path.name for path in out.iterdir()) == ["comparison.html", "comparison.json"]
 
 
@@ -82,6 +87,7 @@ def test_page_says_the_same_and_loads_nothing(written: tuple[Result, Path]) -> N
     assert comparison.pairs[0].sentence in page
     assert comparison.remark in page
     assert "not significant" in page
+    assert comparison.algorithms[0].convergence_sentence in page
     assert "test landscape" in page
     for address in ("http://", "https://", "url(", "@import", " src=", "<link"):
         assert address not in page
@@ -97,7 +103,7 @@ def test_same_command_writes_the_same_comparison(written: tuple[Result, Path], t
 
 def test_everything_has_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aibench.cli.compare.DEFAULT_BUDGET_TRIALS", 5)
+    monkeypatch.setitem(DEFAULT_BUDGET_TRIALS, "landscape", 5)
     done = compare("smoke", "--seeds", "2")
     assert done.exit_code == 0, done.output
     (folder,) = (tmp_path / "comparisons").iterdir()
@@ -127,6 +133,26 @@ def test_everything_has_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             ["--seeds", "1"],
             "Invalid value for '--seeds': 1 is not in the range x>=2. (see aibench compare-search --help)",
         ),
+        (
+            ["--on", "moon"],
+            "Invalid value for '--on': 'moon' is not one of 'landscape', 'workload'. "
+            "(see aibench compare-search --help)",
+        ),
+        (
+            ["--on", "workload", "--jobs", "0"],
+            "Invalid value for '--jobs': 0 is not in the range x>=1. (see aibench compare-search --help)",
+        ),
+        (
+            ["--jobs", "2"],
+            "Invalid value for --jobs: 2: nothing is trained on the landscape; expected 1, or --on workload "
+            "(see aibench compare-search --help)",
+        ),
+        (
+            ["--on", "workload", "--set", "division=open", "--set", "search.inherit_weights=true"],
+            "search: weights are inherited (search.inherit_weights); expected off: a comparison trains every "
+            "trial whole and from scratch",
+        ),
+        (["--set", "epochs.ful=1"], "epochs.ful: unknown key (did you mean 'full'?)"),
         *(
             (
                 ["--budget", budget],
@@ -147,10 +173,11 @@ def test_bad_input_gets_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("on", ["landscape", "workload"])
 @pytest.mark.parametrize("budget", ["1e6", "0.5"])
-def test_budget_below_one_trial_is_refused(budget: str, tmp_path: Path) -> None:
+def test_budget_below_one_trial_is_refused(budget: str, on: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = compare("smoke", "--seeds", "2", "--budget", budget, "--out", str(out))
+    done = compare("smoke", "--on", on, "--seeds", "2", "--budget", budget, "--out", str(out))
     assert (done.exit_code, done.stdout) == (2, "")
     problem = f"{int(float(budget)):,} operations do not last for one trial; expected at least"
     assert re.fullmatch(rf"aibench: --budget: {problem} [\d,]+\n", done.stderr)
@@ -176,7 +203,8 @@ def test_everything_is_drawn_inside_the_view_box() -> None:
 
 def test_more_algorithms_than_colours_and_an_error_of_0_render() -> None:
     page = render_comparison(make_comparison(num_algorithms=8))
-    assert page.count('class="mean"') == 2 * 8
+    # A key and a line on each of the three charts; two charts share their keys.
+    assert page.count('class="mean"') == 2 * 8 + 3 * 8
 
 
 def test_texts_on_the_page_are_escaped() -> None:

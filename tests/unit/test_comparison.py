@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from aibench.search.comparison import (
     Contest,
     Course,
     Improvement,
+    TrainedTrial,
     algorithm_names,
     check_budget,
     run_course,
@@ -24,7 +27,15 @@ from aibench.search.comparison import (
 )
 from aibench.search.comparison_summary import Conditions, summarize
 from aibench.search.config import SearchConfig
-from aibench.search.evaluator import Evaluation, TrialWork
+from aibench.search.evaluator import (
+    ContestTrial,
+    Evaluation,
+    RunningTrial,
+    Training,
+    TrialResult,
+    TrialWork,
+    ended,
+)
 from aibench.search.landscape import SurrogateLandscape
 from aibench.search.search import Candidate
 
@@ -42,11 +53,11 @@ class Recorder:
         self.candidates: list[Candidate] = []
         self.ops: list[int] = []
 
-    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        evaluation = self._landscape.evaluate(candidate, seed)
-        self.candidates.append(candidate)
-        self.ops.append(evaluation.ops)
-        return evaluation
+    def begin(self, trial: ContestTrial) -> RunningTrial:
+        running = self._landscape.begin(trial)
+        self.candidates.append(trial.candidate)
+        self.ops.append(running.ops)
+        return running
 
 
 class Script:
@@ -55,8 +66,33 @@ class Script:
     def __init__(self, evaluations: Sequence[Evaluation]) -> None:
         self._evaluations = iter(evaluations)
 
-    def evaluate(self, candidate: Candidate, seed: int) -> Evaluation:
-        return next(self._evaluations)
+    def begin(self, trial: ContestTrial) -> RunningTrial:
+        return ended(next(self._evaluations))
+
+
+class Trainer:
+    """Trains later: every result is kept back until somebody else needs it."""
+
+    def __init__(self, results: Sequence[TrialResult]) -> None:
+        self._results = list(results)
+        self.pending: list[Future[TrialResult]] = []
+        self.most_pending = 0
+
+    def begin(self, trial: ContestTrial) -> RunningTrial:
+        result: Late = Late(self, self._results[trial.number - 1])
+        self.pending.append(result)
+        self.most_pending = max(self.most_pending, len(self.pending))
+        return RunningTrial(10, result)
+
+
+class Late(Future[TrialResult]):
+    def __init__(self, trainer: Trainer, found: TrialResult) -> None:
+        super().__init__()
+        self._trainer, self._found = trainer, found
+
+    def result(self, timeout: float | None = None) -> TrialResult:
+        self._trainer.pending.remove(self)
+        return self._found
 
 
 class SearchSpy:
@@ -113,6 +149,8 @@ def make_conditions(num_seeds: int) -> Conditions:
         aibench_version="0",
         rules_version="rules",
         evaluator="made up",
+        on="landscape",
+        least_error=0.001,
         initial_architecture="resnet18",
         architecture_hash=INITIAL.content_hash,
         budget_ops=100,
@@ -155,6 +193,67 @@ def test_failed_trials_cost_but_are_no_best_error(spy: SearchSpy) -> None:
     assert (course.num_trials, course.improvements) == (2, (Improvement(ops=20, error=0.5),))
     assert course.best_error(19) is None
     assert course.best_error(20) == 0.5
+
+
+def test_trials_in_progress_train_at_the_same_time(spy: SearchSpy) -> None:
+    trainer = Trainer([TrialResult(0.5)] * 6)
+    run_course(make_contest(trainer, budget_ops=60, num_workers=3), "random", 1)
+    assert trainer.most_pending == 3
+    assert spy.calls == [
+        "ask 1", "ask 2", "ask 3", "tell 1: 0.5", "ask 4", "tell 2: 0.5", "ask 5", "tell 3: 0.5", "ask 6",
+        "tell 4: 0.5", "tell 5: 0.5", "tell 6: 0.5",
+    ]  # fmt: skip
+
+
+def test_what_was_trained_is_kept_in_the_order_of_its_end(spy: SearchSpy) -> None:
+    trainer = Trainer([TrialResult(0.5, Training(9, 3.0)), TrialResult(None, Training(0, 1.0))])
+    course = run_course(make_contest(trainer, budget_ops=20, num_workers=1), "random", 1)
+    assert course.trained == (
+        TrainedTrial(trial=1, ops=10, error=0.5, processed_ops=9, train_s=3.0),
+        TrainedTrial(trial=2, ops=20, error=None, processed_ops=0, train_s=1.0),
+    )
+
+
+def test_the_normalized_score_on_a_landscape_is_minus_ln_of_the_best_error() -> None:
+    (course,) = make_courses({"a": [1e-9]})
+    assert course.normalized_score(19, least_error=0.1) is None
+    assert course.normalized_score(20, least_error=0.1) == pytest.approx(math.log(2))
+    assert course.normalized_score(60, least_error=0.1) == pytest.approx(math.log(10))
+
+
+def test_the_normalized_score_of_trained_trials_takes_their_rate_without_failed_ones() -> None:
+    course = Course(
+        algorithm="a",
+        seed=1,
+        num_trials=3,
+        spent_ops=30,
+        improvements=(Improvement(ops=10, error=0.5),),
+        trained=(
+            TrainedTrial(trial=1, ops=10, error=0.5, processed_ops=8, train_s=2.0),
+            TrainedTrial(trial=2, ops=20, error=None, processed_ops=1, train_s=100.0),
+            TrainedTrial(trial=3, ops=30, error=0.6, processed_ops=10, train_s=1.0),
+        ),
+    )
+    assert course.normalized_score(20, least_error=0.1) == pytest.approx(4 * math.log(2))
+    assert course.normalized_score(30, least_error=0.1) == pytest.approx(6 * math.log(2))
+
+
+def test_a_comparison_says_how_the_score_converges() -> None:
+    # Scores from 20 on: ln 2 until 60; then ln 4 and ln 8, mean 2.5 ln 2, deviation ln 2 / sqrt 2.
+    result = summarize(make_conditions(2), make_courses({"a": [0.25, 0.125]}))
+    (algorithm,) = result.algorithms
+    assert [point.length for point in algorithm.convergence] == [25.0, 50.0, 100.0]
+    assert [point.spread for point in algorithm.convergence] == pytest.approx([0, 0, 0.5 / 2.5 * 2**0.5])
+    assert algorithm.convergence[0].slope is None
+    assert [point.slope for point in algorithm.convergence[1:]] == pytest.approx([0.0, 1.5])
+    assert algorithm.convergence_sentence == (
+        "From 1/4 of the budget to the whole budget the spread between seeds grew from 0.0 % to 28.3 %; the "
+        "slope per doubling (known from 1/2 of the budget on) grew from +0.0 % to +150.0 %."
+    )
+    assert result.convergence_remark == (
+        "Normalized score: -ln(best error) times operations per second, which are constant on a landscape "
+        "and left out. Estimated from 2 seeds, a spread is itself uncertain by about 71 % of its value."
+    )
 
 
 @pytest.mark.parametrize("algorithm", algorithm_names())
