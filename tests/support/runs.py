@@ -218,6 +218,7 @@ class RunBuilder:
         correct: int = 50,
         ranks: Sequence[RankTimes] | None = None,
         search_wait_s: float = 0.0,
+        predicted_error: float | None = None,
         **changes: Any,
     ) -> Self:
         """Finish the trial's next epoch; ``changes`` are other fields of its result."""
@@ -234,7 +235,10 @@ class RunBuilder:
             ranks=tuple(ranks) if ranks is not None else (times(),) * num_ranks,
         )
         result = msgspec.structs.replace(result, **changes)
-        return self.add(EpochFinished(trial=trial, result=result, search_wait_s=search_wait_s), t_s=t_s)
+        finished = EpochFinished(
+            trial=trial, result=result, search_wait_s=search_wait_s, predicted_error=predicted_error
+        )
+        return self.add(finished, t_s=t_s)
 
     def close(
         self,
@@ -244,6 +248,7 @@ class RunBuilder:
         t_s: float | None = None,
         reason: str = "",
         unfinished: tuple[int, int] = (0, 0),
+        search_error: float | None = None,
     ) -> Self:
         """Close a trial; ``unfinished`` are the train and validation images of the epoch cut off."""
         event = TrialClosed(
@@ -252,6 +257,7 @@ class RunBuilder:
             reason=reason,
             unfinished_train_images=unfinished[0],
             unfinished_validation_images=unfinished[1],
+            search_error=search_error,
         )
         return self.add(event, t_s=t_s)
 
