@@ -3,12 +3,12 @@
 The error of a network falls about as a power of its training, e(n) = e(m) · (n/m)^-c (Hestness et al., "Deep
 learning scaling is predictable, empirically", arXiv:1712.00409; Viering and Loog, "The shape of learning
 curves", arXiv:2103.10948). The exponent c is found by Bayesian linear regression in logarithms over the
-latest quarter of the curve, drawn towards a typical one: early epochs follow another law, and so few points
-leave much open (Domhan et al., "Speeding up automatic hyperparameter optimization", IJCAI 2015).
+latest third of the curve, drawn towards a small one: early epochs follow another law, and so few points leave
+much open (Domhan et al., "Speeding up automatic hyperparameter optimization", IJCAI 2015).
 
 A trial's learning rate ends with its last epoch, so that the same network in a trial of more epochs has
-another curve, not a longer one. Between the ends of such trials the typical exponent alone holds: the slope
-that a curve ends with is made by its falling learning rate.
+another curve, not a longer one. From the end of one trial to that of another a typical exponent alone leads:
+the slope that a curve ends with is made by its falling learning rate.
 
 The constants are fitted to the recorded curves of the benchmark ``test_bench_learning_curve.py``.
 """
@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 MIN_EPOCHS = 3
 """With fewer finished epochs nothing is predicted."""
-TYPICAL_EXPONENT = 0.3
+TRIAL_EXPONENT = 0.3
 """Hestness et al. find 0.31 for the top-1 error of residual networks on ImageNet by training images."""
-LATE_SHARE = 0.8
+LATE_SHARE = 0.7
 """From this share of the epochs on the lowest error so far is the better prediction."""
-_LATEST_SHARE = 0.25
+_LATEST_SHARE = 1 / 3
+_PRIOR_EXPONENT = 0.1
 _PRIOR_WEIGHT = 0.3
 _SPREAD = 0.35
 _OPTIMISM = 1.28
@@ -50,8 +51,8 @@ class Prediction:
 def predict_end(errors: Sequence[float], epochs: int) -> Prediction:
     """Look from a trial's finished epochs to its last one.
 
-    The lowest error so far is expected with fewer than three epochs, in the last fifth of the trial, and
-    where the curve has not fallen of late.
+    The lowest error so far is expected with fewer than three epochs, late in the trial, and where the
+    curve has not fallen lately.
 
     Args:
         errors: Validation errors of the finished epochs in order, at least one.
@@ -92,7 +93,7 @@ def predict_full(errors: Sequence[float], epochs: int, full_epochs: int) -> floa
     if len(errors) < MIN_EPOCHS or lowest == errors[0]:
         return lowest
     end = predict_end(errors, epochs).error
-    return min(lowest, end * math.pow(epochs / full_epochs, TYPICAL_EXPONENT))
+    return min(lowest, end * math.pow(epochs / full_epochs, TRIAL_EXPONENT))
 
 
 def _exponent(errors: NDArray[np.float64], first_epoch: int) -> tuple[float, float]:
@@ -100,5 +101,5 @@ def _exponent(errors: NDArray[np.float64], first_epoch: int) -> tuple[float, flo
     time = np.log(np.arange(first_epoch, first_epoch + len(errors)))
     time -= time.mean()
     weight = float(time @ time) + _PRIOR_WEIGHT
-    slope = (_PRIOR_WEIGHT * TYPICAL_EXPONENT - float(time @ np.log(errors))) / weight
+    slope = (_PRIOR_WEIGHT * _PRIOR_EXPONENT - float(time @ np.log(errors))) / weight
     return max(0.0, slope), _SPREAD / math.sqrt(weight)

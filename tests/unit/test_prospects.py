@@ -58,7 +58,7 @@ def test_a_warm_up_trial_is_told_by_the_error_predicted_at_the_full_budget(told:
     train(master, trial, 4, 8, 12, 16)
     master.finish(trial, Outcome.COMPLETED)
     predicted = closed(master, trial).search_error
-    # Twice the epochs at the typical exponent: 0.2 · 2^-0.3.
+    # Twice the epochs: 0.2 · 2^-0.3.
     assert predicted == pytest.approx(0.162450, abs=1e-6)
     assert told == [(trial, predicted)]
     assert master.history.trials[trial].error == pytest.approx(0.2)
@@ -124,12 +124,14 @@ def test_a_resumed_search_is_told_what_was_recorded_not_what_is_predicted_now(
 
 def test_epochs_from_the_third_to_the_last_but_one_carry_a_prediction() -> None:
     master = a_master()
+    lease(master)
     trial = lease(master)
-    train(master, trial, 4, 8, 12, 16)
-    predictions = [event.predicted_error for event in master.of(EpochFinished)]
-    assert [prediction is None for prediction in predictions] == [True, True, False, True]
-    assert predictions[2] is not None
-    assert 0 < predictions[2] < 0.4
+    train(master, trial, 4, 8, 12, 12, 14, 16, 16, 18)
+    first, second, *predictions, last = [event.predicted_error for event in master.of(EpochFinished)]
+    assert (first, second, last) == (None, None, None)
+    assert 0 < predictions[0] < 0.4
+    assert 0.2 < predictions[2] < 0.3
+    assert predictions[3:] == [0.2, 0.2], "late in a trial, the error so far"
 
 
 # Stopping ---------------------------------------------------------------------------------------------
