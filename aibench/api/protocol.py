@@ -76,7 +76,7 @@ class EpochRequest(_Request, frozen=True):
 
 
 class FinishRequest(_Request, frozen=True):
-    """A trial ended, completed or failed."""
+    """A trial ended: completed, failed, or stopped as the master asked."""
 
     trial: Positive
     outcome: Outcome
@@ -94,9 +94,14 @@ class HeartbeatRequest(_Request, frozen=True):
 
 
 class Acknowledgement(_Message, frozen=True):
-    """Received and durable. ``stop``: the run is over, no later event will be taken."""
+    """Received and durable.
+
+    ``stop``: the run is over, no later event will be taken. ``stop_trial``: the search gives the trial up; it
+    ends with the epoch in progress.
+    """
 
     stop: bool = False
+    stop_trial: bool = False
 
 
 class Refusal(_Message, frozen=True):

@@ -1,7 +1,8 @@
-"""What an epoch must be to be taken in."""
+"""What an epoch, and the end of a trial, must be to be taken in."""
 
 from __future__ import annotations
 
+from aibench.api.events import Outcome
 from aibench.api.workload import DatasetDescription, EpochResult
 from aibench.errors import ProtocolError
 from aibench.score.history import TrialHistory
@@ -21,6 +22,34 @@ def check_epoch(
     problem = _problem(trial, result, dataset, num_ranks)
     if problem:
         raise ProtocolError(422, problem)
+
+
+def check_outcome(outcome: Outcome) -> None:
+    """Refuse the outcomes that only the master can tell.
+
+    Raises:
+        ProtocolError: 422 if it is one of them.
+    """
+    if outcome not in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
+        raise ProtocolError(422, f"outcome {outcome}: a worker reports completed, failed or stopped")
+
+
+def check_end(trial: TrialHistory, outcome: Outcome, *, is_to_stop: bool) -> None:
+    """Compare the reported outcome of an open trial with its epochs.
+
+    Args:
+        is_to_stop: Whether its worker was asked to stop it.
+
+    Raises:
+        ProtocolError: 409 if it is not complete, or nobody asked to stop it.
+    """
+    done, due = len(trial.epochs), trial.claimed.spec.epochs
+    if outcome is Outcome.COMPLETED and done < due:
+        raise ProtocolError(409, f"trial {trial.number} has {done} of {due} epochs")
+    if outcome is Outcome.STOPPED and not is_to_stop:
+        raise ProtocolError(409, f"nobody asked to stop trial {trial.number}")
+    if outcome is Outcome.STOPPED and done == due:
+        raise ProtocolError(409, f"trial {trial.number} has all of its {due} epochs")
 
 
 def _problem(

@@ -40,7 +40,8 @@ from aibench.api.workload import TrialSpec
 from aibench.config import ResolvedRun
 from aibench.counting import count
 from aibench.errors import ProtocolError
-from aibench.master.admission import check_epoch
+from aibench.master.admission import check_end, check_epoch, check_outcome
+from aibench.master.prospects import Prospects
 from aibench.score.history import RunHistory, TrialHistory
 from aibench.search.search import Search
 
@@ -79,6 +80,7 @@ class Coordinator:
         self._resolved = resolved
         self._config = resolved.config
         self._search = search
+        self._prospects = Prospects(resolved.config, history)
         self._record = record
         self._now_s = now_s
         self._opened_s = now_s()
@@ -137,7 +139,7 @@ class Coordinator:
                 raise ProtocolError(
                     409, f"epoch {request.result.epoch} of this trial is recorded differently"
                 )
-            return Acknowledgement(stop=self.is_over)
+            return Acknowledgement(stop=self.is_over, stop_trial=self._is_to_stop(trial))
         if self.is_over or self.is_time_up:
             return Acknowledgement(stop=True)
         if not trial.is_open:
@@ -145,30 +147,28 @@ class Coordinator:
         num_ranks = len(self.history.workers[request.worker].joined.devices)
         check_epoch(trial, request.result, self._resolved.description.dataset, num_ranks=num_ranks)
         self._unfinished.pop(request.trial, None)
-        self._record(
-            EpochFinished(trial=request.trial, result=request.result, search_wait_s=request.search_wait_s)
+        finished = EpochFinished(
+            trial=request.trial, result=request.result, search_wait_s=request.search_wait_s
         )
-        return Acknowledgement()
+        self._record(self._prospects.with_prediction(trial, finished))
+        return Acknowledgement(stop_trial=self._is_to_stop(trial))
 
     def finish(self, request: FinishRequest) -> Acknowledgement:
-        """Close a trial, completed or failed; a repetition changes nothing."""
+        """Close a trial, completed, failed or stopped; a repetition changes nothing."""
         self._greet(request.worker, request.incarnation)
         trial = self._own_trial(request.trial, request.worker, request.incarnation)
-        if request.outcome not in (Outcome.COMPLETED, Outcome.FAILED):
-            raise ProtocolError(422, f"outcome {request.outcome}: a worker reports completed or failed")
+        check_outcome(request.outcome)
         if trial.closed is not None:
             if trial.closed.outcome is not request.outcome and not self.is_over:
                 raise ProtocolError(409, f"trial {request.trial} is closed as {trial.closed.outcome}")
             return Acknowledgement(stop=self.is_over)
-        if request.outcome is Outcome.COMPLETED and len(trial.epochs) < trial.claimed.spec.epochs:
-            raise ProtocolError(
-                409,
-                f"trial {request.trial} has {len(trial.epochs)} of {trial.claimed.spec.epochs} epochs",
-            )
+        why_stopped = self._prospects.reason_to_stop(trial) or ""
+        check_end(trial, request.outcome, is_to_stop=bool(why_stopped))
         self._unfinished[request.trial] = _Unfinished(
             request.unfinished_train_images, request.unfinished_validation_images
         )
-        self._close(trial, request.outcome, request.reason)
+        reason = why_stopped if request.outcome is Outcome.STOPPED else request.reason
+        self._close(trial, request.outcome, reason)
         return Acknowledgement()
 
     def heartbeat(self, request: HeartbeatRequest) -> Acknowledgement:
@@ -189,9 +189,9 @@ class Coordinator:
     def history_since(self, since: int) -> HistoryReply:
         """Closed trials with an error, in the order of their end."""
         entries = tuple(
-            HistoryEntry(trial=trial.number, architecture=trial.claimed.spec.architecture, error=trial.error)
+            HistoryEntry(trial=trial.number, architecture=trial.claimed.spec.architecture, error=error)
             for trial in self.history.closed_trials[since:]
-            if trial.error is not None
+            if (error := trial.search_error) is not None
         )
         return HistoryReply(entries=entries, next_since=max(since, len(self.history.closed_trials)))
 
@@ -363,26 +363,28 @@ class Coordinator:
         )
         return spec
 
+    def _is_to_stop(self, trial: TrialHistory) -> bool:
+        return self._prospects.reason_to_stop(trial) is not None
+
     def _close_leases(self, worker: str, outcome: Outcome, reason: str) -> None:
         for trial in self._leases(worker):
             self._close(trial, outcome, reason)
 
     def _close(self, trial: TrialHistory, outcome: Outcome, reason: str) -> None:
         unfinished = self._unfinished.pop(trial.number, _Unfinished())
-        self._record(
-            TrialClosed(
-                trial=trial.number,
-                outcome=outcome,
-                reason=reason,
-                unfinished_train_images=unfinished.train_images,
-                unfinished_validation_images=unfinished.validation_images,
-            )
+        closed = TrialClosed(
+            trial=trial.number,
+            outcome=outcome,
+            reason=reason,
+            unfinished_train_images=unfinished.train_images,
+            unfinished_validation_images=unfinished.validation_images,
         )
-        self._search.tell(trial.number, trial.error)
+        self._record(self._prospects.with_search_error(trial, closed))
+        self._search.tell(trial.number, trial.search_error)
 
     def _restore_search(self) -> None:
         for trial in self.history.trials.values():
             spec = trial.claimed.spec
             self._search.restore(trial.number, spec.architecture.to_architecture(), spec.hyper_parameters)
         for trial in self.history.closed_trials:
-            self._search.tell(trial.number, trial.error)
+            self._search.tell(trial.number, trial.search_error)

@@ -25,10 +25,11 @@ from aibench.journal import Record
 
 @dataclass(frozen=True, slots=True)
 class TimedEpoch:
-    """A finished epoch and when the master heard of it."""
+    """A finished epoch, when the master heard of it, and how many trials had been closed by then."""
 
     t_s: float
     finished: EpochFinished
+    num_closed_trials: int
 
 
 @dataclass(slots=True)
@@ -66,7 +67,19 @@ class TrialHistory:
         """Lowest top-1 validation error of its epochs; None before the first or if it failed."""
         if not self.scores or not self.epochs:
             return None
-        return min(epoch_error(timed.finished) for timed in self.epochs)
+        return min(self.errors)
+
+    @property
+    def errors(self) -> list[float]:
+        """Top-1 validation errors of its epochs, in order."""
+        return [epoch_error(timed.finished) for timed in self.epochs]
+
+    @property
+    def search_error(self) -> float | None:
+        """What the search was told when it was closed: the best error, or the one predicted in its place."""
+        if self.closed is None or self.closed.search_error is None:
+            return self.error
+        return self.closed.search_error
 
 
 @dataclass(slots=True)
@@ -248,13 +261,15 @@ class RunHistory:
         num_ranks = len(self.workers[trial.claimed.worker].joined.devices)
         if len(result.ranks) != num_ranks:
             raise ValueError(f"trial {event.trial}: times of {len(result.ranks)} ranks, not {num_ranks}")
-        trial.epochs.append(TimedEpoch(t_s, event))
+        trial.epochs.append(TimedEpoch(t_s, event, len(self.closed_trials)))
 
     def _close(self, t_s: float, event: TrialClosed) -> None:
         trial = self._open_trial(event.trial)
         done, due = len(trial.epochs), trial.claimed.spec.epochs
         if event.outcome is Outcome.COMPLETED and done < due:
             raise ValueError(f"trial {event.trial}: completed with {done} of {due} epochs")
+        if event.outcome is Outcome.STOPPED and not 0 < done < due:
+            raise ValueError(f"trial {event.trial}: stopped with {done} of {due} epochs")
         trial.closed_s, trial.closed = t_s, event
         self.closed_trials.append(self.open_trials.pop(trial.number))
 

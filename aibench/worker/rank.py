@@ -153,7 +153,11 @@ class _Leader(_Rank):
         self._session.close()
 
     def _train(self, trainer: Trainer, spec: TrialSpec, search_wait_s: float) -> Future[Claim]:
-        """Train one trial; return the claim of the next, made while the last epoch ran."""
+        """Train one trial; return the claim of the next, made while the last epoch ran.
+
+        The master's word to stop comes while the next epoch runs already, which is then the last one. If that
+        is the last of the trial anyway, the trial is complete.
+        """
         next_claim = None
         self._session.begin(spec)
         if spec.epochs == 1:
@@ -164,7 +168,12 @@ class _Leader(_Rank):
                 search_wait_s = 0.0
                 if result.epoch == spec.epochs - 1:
                     next_claim = self._session.claim()
-                if not _broadcast_flag(self._session.is_wanted(spec.trial)):
+                is_stopped = result.epoch < spec.epochs and self._session.is_to_stop(spec.trial)
+                is_wanted = self._session.is_wanted(spec.trial)
+                if not _broadcast_flag(is_wanted and not is_stopped):
+                    if is_wanted:
+                        next_claim = next_claim or self._session.claim()
+                        self._session.report_end(spec.trial, Outcome.STOPPED)
                     break
             else:
                 self._session.report_end(spec.trial, Outcome.COMPLETED)

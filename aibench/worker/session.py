@@ -67,6 +67,7 @@ class Session:
         self._trial: int | None = None
         self._leased: set[int] = set()
         self._given_up: set[int] = set()
+        self._to_stop: set[int] = set()
         self._num_joins = 0
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
@@ -120,6 +121,10 @@ class Session:
         """Whether the master still waits for this trial."""
         return not self._stop.is_set() and trial not in self._given_up
 
+    def is_to_stop(self, trial: int) -> bool:
+        """Whether the master asked to end this trial with the epoch in progress."""
+        return trial in self._to_stop
+
     def close(self) -> None:
         """Send what is queued, then hang up; nothing is claimed any more."""
         self._stop.set()
@@ -164,6 +169,8 @@ class Session:
                     path, message, Acknowledgement, timeout_s=self._master_timeout_s
                 )
             )
+            if reply.stop_trial:
+                self._to_stop.add(trial)
             if reply.stop:
                 self._stop.set()
         except ProtocolError as error:

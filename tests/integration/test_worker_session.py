@@ -383,3 +383,27 @@ def test_long_reasons_are_cut_to_what_the_protocol_takes(stage: Stage) -> None:
     session.report_end(spec.trial, Outcome.FAILED, "x" * 5000).result(WAIT_S)
     (closed,) = [event for event in master.events() if event["event"] == "trial_closed"]
     assert closed["reason"] == "x" * 2000
+
+
+def test_the_word_to_stop_a_trial_reaches_the_worker_which_ends_it_after_the_epoch_in_progress(
+    stage: Stage,
+) -> None:
+    master = stage.serve(epochs={"warmup": [6]}, search={"patience_epochs": 1, "hyper_parameters": "random"})
+    session = stage.session()
+    session.join()
+    spec = claimed(session)
+    session.report_epoch(spec.trial, epoch_result(1, validation_correct=10), search_wait_s=0.0)
+    session.report_epoch(spec.trial, epoch_result(2, validation_correct=11), search_wait_s=0.0)
+    eventually(lambda: ("epoch", 2) in trial_events(master))
+    assert not session.is_to_stop(spec.trial)
+    session.report_epoch(spec.trial, epoch_result(3, validation_correct=11), search_wait_s=0.0)
+    eventually(lambda: session.is_to_stop(spec.trial))
+    assert session.is_wanted(spec.trial)
+    session.report_epoch(spec.trial, epoch_result(4, validation_correct=12), search_wait_s=0.0)
+    following = session.claim()
+    session.report_end(spec.trial, Outcome.STOPPED).result(WAIT_S)
+    assert [event for event in trial_events(master) if event[0] == "epoch"][-1] == ("epoch", 4)
+    (closed,) = [event for event in master.events() if event["event"] == "trial_closed"]
+    assert (closed["outcome"], closed["reason"]) == ("stopped", "stalled: no better error in 1 epochs")
+    assert following.result(WAIT_S).spec is not None
+    assert not session.is_to_stop(2)

@@ -248,6 +248,7 @@ class RunBuilder:
         t_s: float | None = None,
         reason: str = "",
         unfinished: tuple[int, int] = (0, 0),
+        search_error: float | None = None,
     ) -> Self:
         """Close a trial; ``unfinished`` are the train and validation images of the epoch cut off."""
         event = TrialClosed(
@@ -256,6 +257,7 @@ class RunBuilder:
             reason=reason,
             unfinished_train_images=unfinished[0],
             unfinished_validation_images=unfinished[1],
+            search_error=search_error,
         )
         return self.add(event, t_s=t_s)
 

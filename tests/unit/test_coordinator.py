@@ -278,7 +278,7 @@ def test_a_failed_trial_records_its_reason_and_what_was_cut_off() -> None:
 def test_only_the_master_says_that_a_trial_is_lost_or_interrupted(outcome: Outcome) -> None:
     master = one_worker()
     assert (
-        "a worker reports completed or failed"
+        "a worker reports completed, failed or stopped"
         in refused(422, master.finish, master.lease().trial, outcome).problem
     )
 

@@ -224,3 +224,31 @@ def test_any_other_end_may_come_early(outcome: Outcome) -> None:
     closed = history.trials[1].closed
     assert closed is not None
     assert (closed.outcome, closed.reason) == (outcome, "why")
+
+
+@pytest.mark.parametrize("num_epochs", [0, 3])
+def test_a_trial_is_stopped_after_some_of_its_epochs_not_after_none_or_all(num_epochs: int) -> None:
+    builder = ready().claim(epochs=3)
+    for _ in range(num_epochs):
+        builder.epoch()
+    assert_refused(builder.close(1, Outcome.STOPPED), f"trial 1: stopped with {num_epochs} of 3 epochs")
+
+
+def test_the_epochs_of_a_stopped_trial_count() -> None:
+    builder = ready().claim(epochs=3).epoch(correct=40).epoch(correct=30).close(1, Outcome.STOPPED)
+    trial = RunHistory.of(builder.records).trials[1]
+    assert (trial.scores, trial.errors, trial.error) == (True, [0.6, 0.7], 0.6)
+
+
+def test_the_search_was_told_the_predicted_error_where_there_is_one_and_else_the_best() -> None:
+    builder = ready().claim().claim().claim().epoch(1).epoch(2).epoch(3)
+    builder.close(1).close(2, search_error=0.125).close(3, Outcome.FAILED)
+    trials = RunHistory.of(builder.records).trials
+    assert [trials[number].search_error for number in (1, 2, 3)] == [0.5, 0.125, None]
+    assert [trials[number].error for number in (1, 2, 3)] == [0.5, 0.5, None]
+
+
+def test_an_epoch_knows_how_many_trials_were_closed_before_it() -> None:
+    builder = ready().claim().claim(epochs=2).epoch(2).epoch(1).close(1).epoch(2)
+    trials = RunHistory.of(builder.records).trials
+    assert [epoch.num_closed_trials for epoch in trials[2].epochs] == [0, 1]

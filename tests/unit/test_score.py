@@ -7,6 +7,7 @@ from support.runs import RunBuilder
 
 from aibench.api.events import Outcome
 from aibench.score.history import RunHistory
+from aibench.score.report import build_report
 from aibench.score.score import Sample, Score, compute_score, sample_times
 
 
@@ -224,3 +225,23 @@ def test_samples_of_a_long_run_hold_what_was_finished_by_then() -> None:
     assert (curve[-1].t_s, curve[-1].work_ops, curve[-1].elapsed_s) == (8000.0, 480, 8000.0)
     assert len(curve) == 22
     assert all(math.isclose(sample.ops_per_s, 0.06) for sample in curve)
+
+
+def test_predictions_change_neither_score_nor_report_nor_verdict() -> None:
+    def told(*, predicted: float | None) -> RunHistory:
+        builder = ready().claim("w0", epochs=3, t_s=10.0).claim("w1", epochs=3)
+        for t_s in (20.0, 30.0):
+            builder.epoch(1, t_s=t_s, predicted_error=predicted).epoch(
+                2, correct=60, predicted_error=predicted
+            )
+        builder.epoch(1, t_s=40.0).close(1, search_error=predicted)
+        builder.close(2, Outcome.STOPPED, search_error=predicted)
+        return RunHistory.of(builder.end(t_s=50.0))
+
+    plain, predicting = told(predicted=None), told(predicted=0.001)
+    assert predicting.trials[2].search_error == 0.001
+    assert compute_score(predicting) == compute_score(plain)
+    report, expected = build_report(predicting), build_report(plain)
+    for part in ("score", "curve", "stability", "errors", "findings", "verdict", "shares", "turnaround"):
+        assert getattr(report, part) == getattr(expected, part)
+    assert [trial.error for trial in report.trials] == [0.5, 0.4]

@@ -195,3 +195,11 @@ def test_a_window_of_no_length_has_no_shares() -> None:
     (shares,) = parts_of(one_worker().claim(t_s=10.0).epoch(t_s=10.0)).values()
     assert set(shares.fractions.values()) == {0.0}
     assert shares.overhead == 0.0
+
+
+def test_a_stopped_trial_books_its_epochs_and_nothing_as_cut_off() -> None:
+    builder = one_worker().claim(epochs=9, t_s=10.0)
+    builder.epoch(1, ranks=[times(40.0)], t_s=50.0).close(1, Outcome.STOPPED, t_s=55.0)
+    builder.claim(t_s=55.0).epoch(2, ranks=[times(50.0)], t_s=110.0).close(2)
+    (shares,) = parts_of(builder).values()
+    assert seconds(shares) == {"compute": 90.0, "idle": 10.0}
