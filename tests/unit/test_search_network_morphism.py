@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -76,6 +77,24 @@ def test_the_child_with_the_least_bound_is_proposed(
     (children,) = seen
     assert len(children) == 9
     assert proposed.tolist() == children[0 if slopes[0] else -1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("mean", "predicted"), [(math.log(0.26), 0.25), (-100.0, 0.0), (7.0, 1.0)]
+)  # exp(mean) - 0.01, in 0..1
+def test_the_lineage_holds_the_mean_prediction(
+    monkeypatch: pytest.MonkeyPatch, mean: float, predicted: float
+) -> None:
+    def predict(_: Surrogate, points: FloatArray) -> Prediction:
+        return Prediction(np.full(len(points), mean), np.ones(len(points)))
+
+    monkeypatch.setattr(Surrogate, "predict", predict)
+    search = morphism_search()
+    assert search.ask().lineage.predicted_error is None
+    search.claimed(INITIAL)
+    assert search.ask().lineage.predicted_error is None
+    search.tell(INITIAL, 0.5)
+    assert search.ask().lineage.predicted_error == pytest.approx(predicted, abs=1e-15)
 
 
 def test_sequences_grow_from_the_best_child_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
