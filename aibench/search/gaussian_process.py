@@ -1,9 +1,9 @@
-"""Gaussian-process regression with an unknown mean, one added result at a time.
+"""Gaussian-process regression with an unknown mean, to which results are added in blocks.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: algorithm 2.1, section 2.7
-for the unknown mean, 4.2 for the Matérn kernel, 5.4 for the marginal likelihood. Mean and signal variance
-have closed forms and follow every result. Kept is the inverse of the Cholesky factor, not the factor:
-appending a row costs O(n²) either way, and a prediction is then nothing but matrix products.
+for the unknown mean, 4.2 for the Matérn kernel. Mean and signal variance have closed forms and follow every
+result. Kept is the inverse of the Cholesky factor, not the factor: appending a row costs O(n²) either way,
+and appending a block or predicting is then nothing but matrix products.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from aibench.search.triangular import FloatArray, inverse_of_lower, lower_times, times_lower
+
 IntArray = npt.NDArray[np.int_]
 
 DEFAULT_LENGTH_SCALE = 2.0
 DEFAULT_NOISE = 0.1
-PRIOR_OCTAVES = 2.0
 
 # Signal variance of constant targets, in squared units of the targets.
 MIN_VARIANCE = 1e-6
 
 _JITTERS = (0.0, *(10.0**exponent for exponent in range(-9, -1)))
 _MIN_PIVOT = 1e-10
-_BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,52 +84,63 @@ class GaussianProcess:
         points: Shape (n, d), n at least 1.
         targets: Shape (n,).
         kernel: Stays as it is.
+        capacity: Results to make room for; more than these cost a copy whenever they double.
 
     Raises:
         ValueError: A point or target is not finite.
         numpy.linalg.LinAlgError: The covariance has no Cholesky factor even with the largest jitter.
     """
 
-    def __init__(self, points: FloatArray, targets: FloatArray, kernel: Kernel) -> None:
+    def __init__(self, points: FloatArray, targets: FloatArray, kernel: Kernel, *, capacity: int = 0) -> None:
         _check_finite(points, targets)
         self.kernel = kernel
         self._num_results = len(targets)
         self._scaled_points = kernel.scaled(points)
         self._targets = np.array(targets)
         self._factorise()
+        self._reserve(capacity)
 
-    def append(self, point: FloatArray, target: float) -> None:
-        """Add a result, in O(n²): point of shape (d,).
+    @property
+    def num_results(self) -> int:
+        """How many results it knows."""
+        return self._num_results
+
+    def append(self, points: FloatArray, targets: FloatArray) -> None:
+        """Add b results, in O(b n²): points of shape (b, d), targets of shape (b,).
+
+        Results that are too alike for that, which takes a kernel without noise, cost O(n³).
 
         Raises:
-            ValueError: The point or target is not finite.
+            ValueError: A point or target is not finite.
             numpy.linalg.LinAlgError: As for the class.
         """
-        _check_finite(point, np.array(target))
-        n = self._num_results
-        if n == len(self._targets):
-            self._reserve(2 * n)
-        self._scaled_points[n] = self.kernel.scaled(point)
-        self._targets[n] = target
-        self._num_results = n + 1
+        _check_finite(points, targets)
+        n, end = self._num_results, self._num_results + len(targets)
+        if end > len(self._targets):
+            self._reserve(max(end, 2 * n))
+        new = self.kernel.scaled(points)
+        self._scaled_points[n:end] = new
+        self._targets[n:end] = targets
+        self._num_results = end
         inverse = self._inverse[:n, :n]
-        row = inverse @ correlations(self._scaled_points[:n], self._scaled_points[n : n + 1])[:, 0]
-        pivot = 1.0 + self._nugget - row @ row
-        if pivot < _MIN_PIVOT:
+        rows = lower_times(inverse, correlations(self._scaled_points[:n], new)).T
+        remainder = correlations(new, new) + self._nugget * np.eye(end - n) - rows @ rows.T
+        factor = _factor(remainder)
+        if factor is None:
             self._factorise()
             return
-        root = math.sqrt(pivot)
-        self._inverse[n, :n] = -(row @ inverse) / root
-        self._inverse[n, n] = 1.0 / root
-        self._white_ones[n] = (1.0 - row @ self._white_ones[:n]) / root
-        self._white_targets[n] = (target - row @ self._white_targets[:n]) / root
+        block = inverse_of_lower(factor)
+        self._inverse[n:end, :n] = -times_lower(block @ rows, inverse)
+        self._inverse[n:end, n:end] = block
+        self._white_ones[n:end] = block @ (1.0 - rows @ self._white_ones[:n])
+        self._white_targets[n:end] = block @ (targets - rows @ self._white_targets[:n])
 
     def predict(self, points: FloatArray) -> Prediction:
         """The posterior at points of shape (m, d)."""
         n = self._num_results
         ones = self._white_ones[:n]
         covariances = correlations(self._scaled_points[:n], self.kernel.scaled(points))
-        white = self._inverse[:n, :n] @ covariances
+        white = lower_times(self._inverse[:n, :n], covariances)
         mean, residuals, variance = self._moments()
         from_mean = (1.0 - ones @ white) ** 2 / (ones @ ones)
         variances = variance * (1.0 - (white * white).sum(axis=0) + from_mean)
@@ -153,24 +163,21 @@ class GaussianProcess:
         return mean, residuals, max(float(residuals @ residuals) / self._num_results, MIN_VARIANCE)
 
     def _factorise(self) -> None:
-        n = self._num_results
+        n, capacity = self._num_results, len(self._targets)
         points = self._scaled_points[:n]
         factor, jitter = cholesky(correlations(points, points) + self.kernel.noise * np.eye(n))
         self._nugget = self.kernel.noise + jitter
-        self._inverse = _inverse_of_lower(factor)
+        self._inverse = inverse_of_lower(factor)
         self._white_ones = self._inverse.sum(axis=1)
         self._white_targets = self._inverse @ self._targets[:n]
-        self._reserve(len(self._targets))
+        self._reserve(capacity)
 
-    def _reserve(self, size: int) -> None:
-        def grown(array: FloatArray) -> FloatArray:
-            return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-        self._scaled_points = grown(self._scaled_points)
-        self._targets = grown(self._targets)
-        self._white_ones = grown(self._white_ones)
-        self._white_targets = grown(self._white_targets)
-        self._inverse = np.pad(self._inverse, (0, size - len(self._inverse)))
+    def _reserve(self, capacity: int) -> None:
+        self._scaled_points = _grown(self._scaled_points, (capacity, self._scaled_points.shape[1]))
+        self._targets = _grown(self._targets, (capacity,))
+        self._white_ones = _grown(self._white_ones, (capacity,))
+        self._white_targets = _grown(self._white_targets, (capacity,))
+        self._inverse = _grown(self._inverse, (capacity, capacity))
 
 
 def cholesky(matrix: FloatArray) -> tuple[FloatArray, float]:
@@ -180,55 +187,31 @@ def cholesky(matrix: FloatArray) -> tuple[FloatArray, float]:
         numpy.linalg.LinAlgError: No jitter is enough, so the matrix is no covariance.
     """
     for jitter in _JITTERS:
-        try:
-            factor = np.linalg.cholesky(matrix + jitter * np.eye(len(matrix)))
-        except np.linalg.LinAlgError:
-            continue
-        if np.diag(factor).min() ** 2 > _MIN_PIVOT:
-            return np.asarray(factor, dtype=np.float64), jitter
+        factor = _factor(matrix + jitter * np.eye(len(matrix)))
+        if factor is not None:
+            return factor, jitter
     raise np.linalg.LinAlgError(
         f"covariance of {len(matrix)} results: not positive definite with jitter {_JITTERS[-1]:g}, "
         f"expected a valid kernel"
     )
 
 
-def fit_kernel(points: FloatArray, targets: FloatArray, start: Kernel) -> Kernel:
-    """One sweep over the length scales and the noise, each doubled or halved if that is more likely.
-
-    Wide log-normal priors around the defaults keep few results from leading to extremes.
-
-    Args:
-        points: Shape (n, d).
-        targets: Shape (n,).
-        start: Where the sweep begins.
-    """
-    best, best_density = start, _log_posterior(points, targets, start)
-    for position in range(len(start.length_scales) + 1):
-        for kernel in (best.changed(position, 2.0), best.changed(position, 0.5)):
-            density = _log_posterior(points, targets, kernel)
-            if density > best_density:
-                best, best_density = kernel, density
-                break
-    return best
+def _factor(matrix: FloatArray) -> FloatArray | None:
+    """The lower factor, None if a pivot is too small."""
+    try:
+        factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
+    return factor if np.diag(factor).min() ** 2 > _MIN_PIVOT else None
 
 
-def _log_posterior(points: FloatArray, targets: FloatArray, kernel: Kernel) -> float:
-    octaves = [math.log2(scale / DEFAULT_LENGTH_SCALE) for scale in kernel.length_scales]
-    octaves.append(math.log2(kernel.noise / DEFAULT_NOISE))
-    log_prior = -0.5 * sum((distance / PRIOR_OCTAVES) ** 2 for distance in octaves)
-    return GaussianProcess(points, targets, kernel).log_likelihood + log_prior
-
-
-def _inverse_of_lower(factor: FloatArray) -> FloatArray:
-    n = len(factor)
-    if n <= _BLOCK:
-        return np.tril(np.linalg.inv(factor))
-    half = n // 2
-    inverse = np.zeros_like(factor)
-    inverse[:half, :half] = _inverse_of_lower(factor[:half, :half])
-    inverse[half:, half:] = _inverse_of_lower(factor[half:, half:])
-    inverse[half:, :half] = -inverse[half:, half:] @ factor[half:, :half] @ inverse[:half, :half]
-    return inverse
+def _grown(array: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """The array in the corner of one of at least this shape; untouched zeros beside it take no memory."""
+    if all(new <= old for new, old in zip(shape, array.shape, strict=True)):
+        return array
+    grown = np.zeros(shape)
+    grown[tuple(slice(length) for length in array.shape)] = array
+    return grown
 
 
 def _check_finite(points: FloatArray, targets: FloatArray) -> None:

@@ -98,9 +98,21 @@ class Mutator:
         """Whether training the network costs no more than allowed."""
         return count(network).aiperf_ops.train <= self._max_train_ops and self._fits(network)
 
-    def proposal(self, network: Architecture, *, parent: Architecture, morphs: tuple[str, ...]) -> Proposal:
-        """The network as this search's child of ``parent``."""
-        lineage = Lineage(origin=self._origin, parent=parent.content_hash, morphs=morphs)
+    def proposal(
+        self,
+        network: Architecture,
+        *,
+        parent: Architecture,
+        morphs: tuple[str, ...],
+        predicted_error: float | None = None,
+    ) -> Proposal:
+        """The network as this search's child of ``parent``, with the error expected of it."""
+        lineage = Lineage(
+            origin=self._origin,
+            parent=parent.content_hash,
+            morphs=morphs,
+            predicted_error=predicted_error,
+        )
         return Proposal(architecture=network, lineage=lineage)
 
     def _child(self, parent: Architecture, rng: random.Random) -> Proposal | None:

@@ -11,7 +11,6 @@ Configuration", LION 2012.
 from __future__ import annotations
 
 import bisect
-import math
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
 from aibench.search.mutator import Fits, Mutator, always_fits
-from aibench.search.surrogate import Surrogate
+from aibench.search.surrogate import Surrogate, error_of
 
 NUM_PARENTS = 32
 FROM_SCRATCH_SHARE = 0.1
@@ -48,6 +47,14 @@ class _Sequence(NamedTuple):
     network: Architecture
     parent: Architecture
     morphs: tuple[str, ...] = ()
+
+
+class _Bounded(NamedTuple):
+    """A sequence with the lower bound and the mean that are predicted for its error's logarithm."""
+
+    bound: float
+    mean: float
+    sequence: _Sequence
 
 
 class NetworkMorphismSearch:
@@ -91,7 +98,13 @@ class NetworkMorphismSearch:
         best = None if self._mutator.is_first else self._best_child(self._mutator.next_rng())
         if best is None:
             return self._mutator.draw(self._pick_parent)
-        return self._mutator.proposal(best.network, parent=best.parent, morphs=best.morphs)
+        child = best.sequence
+        return self._mutator.proposal(
+            child.network,
+            parent=child.parent,
+            morphs=child.morphs,
+            predicted_error=error_of(best.mean),
+        )
 
     def claimed(self, architecture: Architecture) -> None:
         """Go on to the next draw and propose this network no more."""
@@ -117,7 +130,7 @@ class NetworkMorphismSearch:
             return self._initial
         return self._parents[int(len(self._parents) * rng.random() ** 2)].architecture
 
-    def _best_child(self, rng: random.Random) -> _Sequence | None:
+    def _best_child(self, rng: random.Random) -> _Bounded | None:
         """Climb from the best of some children of parents to the best of its own children, and so on."""
         if not self._told_hashes:
             return None
@@ -125,13 +138,13 @@ class NetworkMorphismSearch:
         num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
         num_candidates = min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
         num_rounds = min(self._max_morphs, num_candidates)
-        best: _Sequence | None = None
-        least_bound = math.inf
+        best: _Bounded | None = None
         for _ in range(num_rounds):
-            children = self._children(best, num_candidates // num_rounds, rng)
-            for bound, child in self._by_bound(children, weight):
-                if bound < least_bound and self._mutator.is_affordable(child.network):
-                    best, least_bound = child, bound
+            children = self._children(best and best.sequence, num_candidates // num_rounds, rng)
+            for child in self._by_bound(children, weight):
+                is_better = best is None or child.bound < best.bound
+                if is_better and self._mutator.is_affordable(child.sequence.network):
+                    best = child
                     break
         return best
 
@@ -152,10 +165,11 @@ class NetworkMorphismSearch:
                 children.append(_Sequence(network, source.parent, (*source.morphs, str(morph))))
         return children
 
-    def _by_bound(self, children: Sequence[_Sequence], weight: float) -> list[tuple[float, _Sequence]]:
+    def _by_bound(self, children: Sequence[_Sequence], weight: float) -> list[_Bounded]:
         """Children with the lower bounds of their errors' logarithms, least first."""
         if not children:
             return []
         means, deviations = self._surrogate.predict(np.array([embed(child.network) for child in children]))
         bounds: list[float] = (means - weight * deviations).tolist()
-        return sorted(zip(bounds, children, strict=True), key=lambda bounded: bounded[0])
+        bounded = map(_Bounded, bounds, means.tolist(), children)
+        return sorted(bounded, key=lambda child: child.bound)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aibench.search import gaussian_process
 from aibench.search.gaussian_process import (
-    FloatArray,
     GaussianProcess,
     Kernel,
     cholesky,
     correlations,
-    fit_kernel,
 )
+from aibench.search.triangular import FloatArray
 
 ONE_FEATURE = Kernel(groups=np.array([0]), length_scales=(2.0,), noise=0.25)
 THREE_FEATURES = Kernel(groups=np.array([0, 0, 1]), length_scales=(1.0, 3.0), noise=0.01)
@@ -24,6 +24,10 @@ def some_points(num_points: int, seed: int = 1) -> FloatArray:
 
 def some_targets(points: FloatArray) -> FloatArray:
     return np.asarray(np.sin(points[:, 0]) + 0.1 * points[:, 2])
+
+
+def append(process: GaussianProcess, point: list[float] | FloatArray, target: float) -> None:
+    process.append(np.array([point]), np.array([target]))
 
 
 def two_results() -> GaussianProcess:
@@ -71,12 +75,14 @@ def test_without_noise_the_targets_are_interpolated() -> None:
     assert prediction.deviations.max() < 1e-4
 
 
-def test_appended_results_give_what_a_full_fit_gives() -> None:
+@pytest.mark.parametrize(("size", "capacity"), [(1, 0), (1, 300), (7, 0), (64, 200), (298, 0)])
+def test_appended_results_give_what_a_full_fit_gives(size: int, capacity: int) -> None:
     points = some_points(300)
     targets = some_targets(points)
-    process = GaussianProcess(points[:2], targets[:2], THREE_FEATURES)
-    for point, target in zip(points[2:], targets[2:], strict=True):
-        process.append(point, target)
+    process = GaussianProcess(points[:2], targets[:2], THREE_FEATURES, capacity=capacity)
+    for start in range(2, 300, size):
+        process.append(points[start : start + size], targets[start : start + size])
+    assert process.num_results == 300
     full = GaussianProcess(points, targets, THREE_FEATURES)
     places = some_points(20, seed=2)
     for found, expected in zip(process.predict(places), full.predict(places), strict=True):
@@ -96,12 +102,33 @@ def test_equal_points_are_harmless(noise: float) -> None:
     kernel = replace(ONE_FEATURE, noise=noise)
     process = GaussianProcess(np.array([[0.0], [0.0], [2.0]]), np.array([1.0, 3.0, 2.0]), kernel)
     for target in (1.0, 3.0) * 20:
-        process.append(np.array([0.0]), target)
+        append(process, [0.0], target)
     before = process.predict(np.array([[0.0]]))
     assert before.means == pytest.approx([2.0], abs=1e-3)
     assert np.isfinite(before.deviations).all()
-    process.append(np.array([0.0]), 6.5)
+    append(process, [0.0], 6.5)
     assert process.predict(np.array([[0.0]])).means[0] > before.means[0] + 0.05
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.25])
+def test_equal_points_in_one_block_are_harmless(noise: float) -> None:
+    process = GaussianProcess(
+        np.array([[0.0], [2.0]]), np.array([2.0, 3.0]), replace(ONE_FEATURE, noise=noise)
+    )
+    process.append(np.array([[0.0], [4.0], [4.0]]), np.array([2.0, 1.0, 1.0]))
+    process.append(np.array([[4.0], [2.0]]), np.array([1.0, 3.0]))
+    prediction = process.predict(np.array([[0.0], [2.0], [4.0]]))
+    assert np.isfinite(prediction.deviations).all()
+    assert prediction.means[2] < prediction.means[0] < prediction.means[1]
+    if not noise:
+        assert prediction.means == pytest.approx([2.0, 3.0, 1.0], abs=1e-3)
+
+
+def test_a_block_that_no_jitter_makes_a_covariance_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = two_results()
+    monkeypatch.setattr(gaussian_process, "correlations", lambda a, b: np.full((len(a), len(b)), -2.0))
+    with pytest.raises(np.linalg.LinAlgError, match="covariance of 4 results: not positive definite"):
+        process.append(np.array([[1.0], [3.0]]), np.array([1.0, 1.0]))
 
 
 def test_equal_targets_are_harmless_and_later_ones_teach() -> None:
@@ -110,7 +137,7 @@ def test_equal_targets_are_harmless_and_later_ones_teach() -> None:
     flat = process.predict(places)
     assert flat.means == pytest.approx([0.5] * 5, abs=1e-12)
     assert (flat.deviations > 0).all()
-    process.append(places[0], 0.9)
+    append(process, places[0], 0.9)
     assert process.predict(places).means[0] > 0.6
 
 
@@ -119,9 +146,9 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
     process = two_results()
     before = process.predict(np.array([[1.0]]))
     with pytest.raises(ValueError, match="not finite"):
-        process.append(np.array([1.0]), bad)
+        append(process, [1.0], bad)
     with pytest.raises(ValueError, match="not finite"):
-        process.append(np.array([bad]), 1.0)
+        append(process, [bad], 1.0)
     with pytest.raises(ValueError, match="not finite"):
         GaussianProcess(np.array([[bad]]), np.array([1.0]), ONE_FEATURE)
     assert process.predict(np.array([[1.0]])).means == before.means
@@ -139,22 +166,3 @@ def test_jitter_grows_until_the_factor_exists() -> None:
 def test_what_is_no_covariance_is_an_error(matrix: list[list[float]]) -> None:
     with pytest.raises(np.linalg.LinAlgError, match="covariance of 2 results: not positive definite"):
         cholesky(np.array(matrix))
-
-
-def test_likelihood_tells_features_that_matter_from_those_that_do_not() -> None:
-    points = some_points(150)
-    kernel = Kernel(groups=np.array([0, 1, 1]), length_scales=(2.0, 2.0), noise=0.1)
-    start = kernel
-    for _ in range(4):
-        kernel = fit_kernel(points, np.sin(2.0 * points[:, 0]), kernel)
-    assert kernel.length_scales[0] < kernel.length_scales[1]
-    assert kernel.noise < start.noise
-    assert start.length_scales == (2.0, 2.0)
-
-
-def test_likelihood_finds_noise() -> None:
-    noise = np.random.default_rng(4).normal(size=150)
-    kernel = Kernel.default(np.array([0, 0, 0]))
-    for _ in range(4):
-        kernel = fit_kernel(some_points(150), noise, kernel)
-    assert kernel.noise >= 0.4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -9,11 +10,12 @@ from aibench.architecture import Architecture, Shape
 from aibench.architecture.morphs import Deepen, apply, random_morph
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
-from aibench.search import network_morphism, surrogate
+from aibench.search import network_morphism
 from aibench.search.embedding import NUM_FEATURES, embed
-from aibench.search.gaussian_process import FloatArray, Prediction
+from aibench.search.gaussian_process import Prediction
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.surrogate import Surrogate
+from aibench.search.triangular import FloatArray
 
 INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
 LIMIT = 4.0 * count(INITIAL).aiperf_ops.train
@@ -41,65 +43,6 @@ def points(num_points: int, seed: int = 1) -> FloatArray:
 
 def cost(network: Architecture) -> float:
     return count(network).aiperf_ops.train / LIMIT
-
-
-def test_before_the_first_result_predictions_are_flat() -> None:
-    assert Surrogate().predict(points(3)).means.tolist() == [0.0, 0.0, 0.0]
-
-
-def test_predictions_are_logarithms_of_the_error_bounded_at_zero() -> None:
-    for error, target in ((0.0, -4.605170), (0.09, -2.302585), (1.0, 0.009950)):
-        model = Surrogate()
-        model.tell(points(1)[0], error)
-        assert model.predict(points(1)).means == pytest.approx([target], abs=1e-6)
-
-
-def test_predictions_learn_where_errors_are_small() -> None:
-    model = Surrogate()
-    for point in points(120):
-        model.tell(point, 0.5 if point[0] > 0 else 0.1)
-    places = np.zeros((2, NUM_FEATURES))
-    places[:, 0] = (-1.0, 1.0)
-    low, high = model.predict(places).means
-    assert low < high - 0.5
-
-
-@pytest.mark.parametrize("error", [0.0, 0.5, 1.0])
-def test_many_identical_results_do_not_stop_the_learning(error: float) -> None:
-    model = Surrogate()
-    same, other = points(2)
-    for _ in range(40):
-        model.tell(same, error)
-    flat = model.predict(np.array([same, other]))
-    assert np.isfinite(flat.means).all()
-    assert np.isfinite(flat.deviations).all()
-    model.tell(other, 0.25)
-    assert abs(model.predict(np.array([other])).means[0] - flat.means[1]) > 0.01
-
-
-def test_errors_of_zero_and_one_side_by_side_are_harmless() -> None:
-    model = Surrogate()
-    for number, point in enumerate(points(40)):
-        model.tell(point, float(number % 2))
-    prediction = model.predict(points(40))
-    assert (np.abs(prediction.means) < 5.0).all()
-    assert np.isfinite(prediction.deviations).all()
-
-
-def test_a_full_surrogate_keeps_its_best_results_and_goes_on_learning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(surrogate, "MAX_RESULTS", 30)
-    monkeypatch.setattr(surrogate, "NUM_KEPT_RESULTS", 10)
-    model = Surrogate()
-    best, late = 20.0 * np.eye(NUM_FEATURES)[:2]
-    model.tell(best, 0.01)
-    for point in points(100):
-        model.tell(point, 0.5)
-    assert model.predict(best[None]).means[0] < model.predict(points(1)).means[0] - 0.5
-    before = model.predict(late[None]).means[0]
-    model.tell(late, 0.9)
-    assert model.predict(late[None]).means[0] > before + 0.1
 
 
 def test_children_of_networks_that_do_well_are_proposed() -> None:
@@ -134,6 +77,24 @@ def test_the_child_with_the_least_bound_is_proposed(
     (children,) = seen
     assert len(children) == 9
     assert proposed.tolist() == children[0 if slopes[0] else -1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("mean", "predicted"), [(math.log(0.26), 0.25), (-100.0, 0.0), (7.0, 1.0)]
+)  # exp(mean) - 0.01, in 0..1
+def test_the_lineage_holds_the_mean_prediction(
+    monkeypatch: pytest.MonkeyPatch, mean: float, predicted: float
+) -> None:
+    def predict(_: Surrogate, points: FloatArray) -> Prediction:
+        return Prediction(np.full(len(points), mean), np.ones(len(points)))
+
+    monkeypatch.setattr(Surrogate, "predict", predict)
+    search = morphism_search()
+    assert search.ask().lineage.predicted_error is None
+    search.claimed(INITIAL)
+    assert search.ask().lineage.predicted_error is None
+    search.tell(INITIAL, 0.5)
+    assert search.ask().lineage.predicted_error == pytest.approx(predicted, abs=1e-15)
 
 
 def test_sequences_grow_from_the_best_child_of_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
