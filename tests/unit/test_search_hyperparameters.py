@@ -190,13 +190,14 @@ def test_random_draws_ignore_results() -> None:
     assert run(told, range(1, 21)) == [ask(untold, trial) for trial in range(1, 21)]
 
 
-def test_an_empty_space_draws_nothing() -> None:
-    assert run_constant(search(space={})) == [{}] * 15
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "gp"])
+def test_an_empty_space_draws_nothing(sampler: SamplerName) -> None:
+    assert run_constant(search(sampler, space={})) == [{}] * 25
 
 
 def run_constant(study: HyperParameterSearch) -> list[dict[str, Any]]:
     draws = []
-    for trial in range(15):
+    for trial in range(25):
         draws.append(ask(study, trial))
         study.tell(trial, 0.5)
     return draws
