@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from aibench.cli import compare_sessions
 from aibench.cli.compare_sessions import _TrainingProgress
 from aibench.trainer_pool import TrialRecord
 
@@ -26,7 +25,7 @@ def test_progress_estimates_the_time_left_from_the_first_trial_s_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times_s = iter([110.0, 120.0])
-    monkeypatch.setattr(compare_sessions.time, "monotonic", lambda: next(times_s))
+    monkeypatch.setattr("aibench.cli.compare_sessions.time.monotonic", lambda: next(times_s))
     state = _TrainingProgress(100)
     assert state.add(record(ops=20, error=0.5)) == (
         "random, seed 3  1 trial trained  20 % done  about 40.0 s left"
