@@ -43,7 +43,11 @@ class JoinRequest(_Request, frozen=True):
 
 
 class JoinReply(_Message, frozen=True):
-    """What the gang shall train, how often it must be heard, how long it may be on its own."""
+    """What the gang shall train, how often it must be heard, how long it may be on its own.
+
+    ``weights_dir``: folder of trained weights, on a file system that all workers and the master share; None
+    if no trial inherits.
+    """
 
     run: str
     workload: str
@@ -51,6 +55,7 @@ class JoinReply(_Message, frozen=True):
     heartbeat_s: float
     master_timeout_s: float
     stop: bool = False
+    weights_dir: str | None = None
 
 
 class ClaimRequest(_Request, frozen=True):

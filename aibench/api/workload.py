@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 import msgspec
@@ -51,10 +52,30 @@ class WorkloadDescription(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     departures: tuple[str, ...]
 
 
+class Inheritance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The trial whose final weights another one may start from.
+
+    Attributes:
+        trial: The parent; `weights_name` says where its weights are.
+        architecture: The parent's network as it was trained.
+        morphs: What leads to the child, before its hyper-parameters are applied; in order, as text.
+    """
+
+    trial: Positive
+    architecture: ArchitectureDocument
+    morphs: tuple[str, ...]
+
+
+def weights_name(trial: int) -> str:
+    """File name of a trial's final weights in the run's folder of weights."""
+    return f"trial-{trial}.weights"
+
+
 class TrialSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One candidate, as a worker receives it.
 
     ``architecture`` is final: hyper-parameters that change the network are applied before it is counted.
+    ``parent`` is None for a trial that starts from scratch.
     """
 
     trial: Positive
@@ -63,13 +84,15 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     architecture: ArchitectureDocument
     hyper_parameters: HyperParameters
     seed: Count
+    parent: Inheritance | None = None
 
 
 class EpochResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One finished epoch of a whole worker: training and the validation after it.
 
     Image counts are those really processed, over all ranks. ``parameters`` are those of the network that was
-    built; they must equal the counted ones.
+    built; they must equal the counted ones. ``inherited`` says whether the trial started from its parent's
+    weights; if a parent was named and it is false, these were missing or did not fit.
     """
 
     epoch: Positive
@@ -79,6 +102,7 @@ class EpochResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation_correct: Count
     train_loss: float
     ranks: tuple[RankTimes, ...]
+    inherited: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +193,12 @@ class Workload(Protocol):
         """
         ...
 
-    def open(self, gang: Gang) -> Trainer:
-        """Open the data on one rank of a worker; called once per process."""
+    def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:
+        """Open the data on one rank of a worker; called once per process.
+
+        Args:
+            gang: The rank's place.
+            weights_dir: Folder that all workers of the run share. With it, rank 0 leaves the final weights of
+                every completed trial there, and a trial with a parent starts from the parent's if they fit.
+        """
         ...

@@ -1,43 +1,35 @@
 """Morphs: changes of a network that can start from its parent's function.
 
-Every morph has an exact start, for the day weights are transferred: a convolution can start as the identity,
-the last batch norm of a residual block or of a skip with scale 0, and a channel group can be copied alike in
-all its layers. Sources: Chen et al., "Net2Net", arXiv:1511.05641; Wei et al., "Network Morphism",
-arXiv:1603.01670; Wang et al., zero-initialised residual blocks, arXiv:2410.11038.
+Where a child's weights come from so that it computes what its parent does is told by
+`aibench.architecture.inheritance`. Sources: Chen et al., "Net2Net: Accelerating Learning via Knowledge
+Transfer", arXiv:1511.05641 (deeper by identities, wider by copies); Wei et al., "Network Morphism",
+arXiv:1603.01670 (larger windows by zero padding, skips); Wang et al., zero-initialised residual blocks,
+arXiv:2410.11038.
 
-Places are node positions in the network that is morphed. Only maps larger than 1×1 are deepened or skipped
-to: behind the global pooling there is nothing for a window to see.
+Places are node positions in the network that is morphed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Literal
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from aibench.architecture.graph import (
-    Add,
-    Architecture,
-    BatchNorm,
-    Concat,
-    Conv,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    MaxPool,
-    Node,
-    ReLU,
+from aibench.architecture.graph import Add, Architecture, BatchNorm, Concat, Conv, Dense, Node, ReLU
+from aibench.architecture.morph_places import (
+    channel_groups,
+    enlargeable,
+    equal_sided_pairs,
+    rectified_maps,
+    widenable,
 )
 from aibench.errors import ArchitectureError
 
 WIDEN_FACTOR = 2
-
-# Layers whose output channels are their input's: what is widened before them is widened behind them.
-# Flatten is one of them because only ratios matter: C times more channels are C times more features.
-_PER_CHANNEL = frozenset({BatchNorm, ReLU, Add, MaxPool, GlobalAvgPool, Dropout, Flatten})
+KERNEL_STEP = 2
 
 
 class Deepen(msgspec.Struct, frozen=True):
@@ -66,24 +58,56 @@ class Widen(msgspec.Struct, frozen=True):
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Add the ReLU output at ``source`` to the later one at ``target``, of equal height and width.
+    """Join the ReLU output at ``source`` to the later one at ``target``, of equal height and width.
 
-    The path is a batch norm, behind a 1×1 convolution if the channels differ.
+    ``join`` is ``add`` for a sum; the path to it is a batch norm, behind a 1×1 convolution if the channels
+    differ. ``concat`` puts both side by side, and a 1×1 convolution, batch norm and ReLU lead back to the
+    target's channels.
     """
 
     source: int
     target: int
+    join: Literal["add", "concat"]
 
     def __str__(self) -> str:
-        return f"skip@{self.source}-{self.target}"
+        return f"skip@{self.source}-{self.target}:{self.join}"
 
 
-Morph = Deepen | Widen | Skip
+class EnlargeKernel(msgspec.Struct, frozen=True):
+    """Enlarge the window of the convolution at ``place`` by one on every side; sides are kept."""
+
+    place: int
+
+    def __str__(self) -> str:
+        return f"enlarge@{self.place}:+{KERNEL_STEP}"
 
 
-def applicable(architecture: Architecture) -> list[Morph]:
-    """All morphs of the network, in a fixed order; empty if there is none."""
-    return [morph for find in _FINDERS for morph in find(architecture)]
+Morph = Deepen | Widen | Skip | EnlargeKernel
+Kinds = Collection[type[Morph]]
+
+ALL_KINDS: tuple[type[Morph], ...] = (Deepen, Widen, Skip, EnlargeKernel)
+
+
+def parse_morph(text: str) -> Morph:
+    """The morph that ``text`` is the string of.
+
+    Raises:
+        ArchitectureError: It is the string of none.
+    """
+    for kind, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(text):
+            try:
+                return msgspec.convert(match.groupdict(), kind, strict=False)
+            except msgspec.ValidationError:
+                break  # a place of more digits than a number may have
+    raise ArchitectureError(
+        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or enlarge@7:+2"
+    )
+
+
+def applicable(architecture: Architecture, *, kinds: Kinds = ALL_KINDS) -> list[Morph]:
+    """All morphs of the network of these kinds, in a fixed order; empty if there is none."""
+    return [morph for kind in ALL_KINDS if kind in kinds for morph in _FINDERS[kind](architecture)]
 
 
 def apply(architecture: Architecture, morph: Morph) -> Architecture:
@@ -92,22 +116,64 @@ def apply(architecture: Architecture, morph: Morph) -> Architecture:
     Raises:
         ArchitectureError: The network has no such place.
     """
-    if morph not in applicable(architecture):
+    if morph not in applicable(architecture, kinds=(type(morph),)):
         raise ArchitectureError(f"morph {morph}: does not apply to this network")
     return _apply(architecture, morph)
 
 
-def random_morph(architecture: Architecture, rng: random.Random) -> tuple[Architecture, Morph]:
-    """Draw a kind of morph, then a place, both uniformly among those that apply.
+def random_morph(
+    architecture: Architecture, rng: random.Random, *, kinds: Kinds = ALL_KINDS
+) -> tuple[Architecture, Morph]:
+    """Draw one of these kinds of morph, then a place, both uniformly among those that apply.
 
     Raises:
-        ArchitectureError: No morph applies to the network.
+        ArchitectureError: No morph of these kinds applies to the network.
     """
-    for find in rng.sample(_FINDERS, k=len(_FINDERS)):
-        if morphs := find(architecture):
+    allowed = [kind for kind in ALL_KINDS if kind in kinds]
+    for kind in rng.sample(allowed, k=len(allowed)):
+        if morphs := _FINDERS[kind](architecture):
             morph = rng.choice(morphs)
             return _apply(architecture, morph), morph
-    raise ArchitectureError("no morph applies: no ReLU on a map larger than 1×1, no channels free to widen")
+    raise ArchitectureError(
+        "no morph applies: no ReLU on a map larger than 1×1, no channels free to widen, no window to enlarge"
+    )
+
+
+def _deepenings(architecture: Architecture) -> list[Morph]:
+    morphs: list[Morph] = []
+    for place in rectified_maps(architecture):
+        morphs += [Deepen(place, "conv"), Deepen(place, "block")]
+    return morphs
+
+
+def _widenings(architecture: Architecture) -> list[Morph]:
+    return [Widen(place) for place in widenable(architecture)]
+
+
+def _skips(architecture: Architecture) -> list[Morph]:
+    morphs: list[Morph] = []
+    for source, target in equal_sided_pairs(architecture):
+        morphs += [Skip(source, target, "add"), Skip(source, target, "concat")]
+    return morphs
+
+
+def _enlargements(architecture: Architecture) -> list[Morph]:
+    return [EnlargeKernel(place) for place in enlargeable(architecture)]
+
+
+_FINDERS: dict[type[Morph], Callable[[Architecture], list[Morph]]] = {
+    Deepen: _deepenings,
+    Widen: _widenings,
+    Skip: _skips,
+    EnlargeKernel: _enlargements,
+}
+
+_PATTERNS: dict[type[Morph], re.Pattern[str]] = {
+    Deepen: re.compile(r"deepen@(?P<place>[0-9]+):(?P<layers>conv|block)"),
+    Widen: re.compile(rf"widen@(?P<place>[0-9]+):x{WIDEN_FACTOR}"),
+    Skip: re.compile(r"skip@(?P<source>[0-9]+)-(?P<target>[0-9]+):(?P<join>add|concat)"),
+    EnlargeKernel: re.compile(rf"enlarge@(?P<place>[0-9]+):\+{KERNEL_STEP}"),
+}
 
 
 def _apply(architecture: Architecture, morph: Morph) -> Architecture:
@@ -118,72 +184,8 @@ def _apply(architecture: Architecture, morph: Morph) -> Architecture:
             return _widen(architecture, morph)
         case Skip():
             return _skip(architecture, morph)
-
-
-def _deepenings(architecture: Architecture) -> list[Morph]:
-    morphs: list[Morph] = []
-    for place in _rectified_maps(architecture):
-        morphs += [Deepen(place, "conv"), Deepen(place, "block")]
-    return morphs
-
-
-def _widenings(architecture: Architecture) -> list[Morph]:
-    group_of = _channel_groups(architecture)
-    taken = _fixed_groups(architecture, group_of)
-    morphs: list[Morph] = []
-    for index, node in enumerate(architecture.nodes):
-        if type(node) in (Conv, Dense) and group_of[index] not in taken:
-            taken.add(group_of[index])
-            morphs.append(Widen(index))
-    return morphs
-
-
-def _skips(architecture: Architecture) -> list[Morph]:
-    by_sides: dict[tuple[int, ...], list[int]] = {}
-    for place in _rectified_maps(architecture):
-        by_sides.setdefault(architecture.shapes[place][1:], []).append(place)
-    return [
-        Skip(source, target)
-        for places in by_sides.values()
-        for rank, target in enumerate(places)
-        for source in places[:rank]
-    ]
-
-
-_FINDERS: tuple[Callable[[Architecture], list[Morph]], ...] = (_deepenings, _widenings, _skips)
-
-
-def _rectified_maps(architecture: Architecture) -> list[int]:
-    return [
-        index
-        for index, (node, shape) in enumerate(zip(architecture.nodes, architecture.shapes, strict=True))
-        if type(node) is ReLU and shape[1:] != (1, 1)
-    ]
-
-
-def _channel_groups(architecture: Architecture) -> list[int]:
-    """Union-find over the nodes: equal numbers are one channel group."""
-    parent = list(range(len(architecture.nodes)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = index = parent[parent[index]]
-        return index
-
-    for index, node in enumerate(architecture.nodes):
-        if type(node) in _PER_CHANNEL:
-            for source in node.inputs:
-                parent[root(source)] = root(index)
-    return [root(index) for index in range(len(parent))]
-
-
-def _fixed_groups(architecture: Architecture, group_of: Sequence[int]) -> set[int]:
-    """Groups that must keep their channels: image, output, and all that meet a concat or a grouped conv."""
-    fixed = {group_of[0], group_of[-1]}
-    for index, node in enumerate(architecture.nodes):
-        if type(node) is Concat or (type(node) is Conv and node.groups > 1):
-            fixed.update(group_of[place] for place in (index, *node.inputs))
-    return fixed
+        case EnlargeKernel():
+            return _enlarge(architecture, morph)
 
 
 def _deepen(architecture: Architecture, morph: Deepen) -> Architecture:
@@ -201,7 +203,7 @@ def _deepen(architecture: Architecture, morph: Deepen) -> Architecture:
 
 
 def _widen(architecture: Architecture, morph: Widen) -> Architecture:
-    group_of = _channel_groups(architecture)
+    group_of = channel_groups(architecture)
     nodes = list(architecture.nodes)
     for index, node in enumerate(nodes):
         if group_of[index] != group_of[morph.place]:
@@ -214,15 +216,34 @@ def _widen(architecture: Architecture, morph: Widen) -> Architecture:
 
 
 def _skip(architecture: Architecture, morph: Skip) -> Architecture:
-    channels = architecture.shapes[morph.target].channels
-    path: list[Node] = []
-    end = morph.source
-    if architecture.shapes[morph.source].channels != channels:
-        path.append(Conv(inputs=(end,), channels=channels, kernel=1))
-        end = morph.target + len(path)
-    path.append(BatchNorm(inputs=(end,)))
-    path.append(Add(inputs=(morph.target, morph.target + len(path))))
-    return _insert(architecture, morph.target, path)
+    source, target = morph.source, morph.target
+    channels = architecture.shapes[target].channels
+    layers: list[Node] = []
+    if morph.join == "concat":
+        layers = [
+            Concat(inputs=(target, source)),
+            Conv(inputs=(target + 1,), channels=channels, kernel=1),
+            BatchNorm(inputs=(target + 2,)),
+            ReLU(inputs=(target + 3,)),
+        ]
+    elif architecture.shapes[source].channels == channels:
+        layers = [BatchNorm(inputs=(source,)), Add(inputs=(target, target + 1))]
+    else:
+        layers = [
+            Conv(inputs=(source,), channels=channels, kernel=1),
+            BatchNorm(inputs=(target + 1,)),
+            Add(inputs=(target, target + 2)),
+        ]
+    return _insert(architecture, target, layers)
+
+
+def _enlarge(architecture: Architecture, morph: EnlargeKernel) -> Architecture:
+    nodes: list[Any] = list(architecture.nodes)
+    conv = nodes[morph.place]
+    nodes[morph.place] = msgspec.structs.replace(
+        conv, kernel=conv.kernel + KERNEL_STEP, padding=conv.padding + KERNEL_STEP // 2
+    )
+    return Architecture(tuple(nodes))
 
 
 def _insert(architecture: Architecture, place: int, layers: Sequence[Node]) -> Architecture:

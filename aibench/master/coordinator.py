@@ -42,6 +42,7 @@ from aibench.counting import count
 from aibench.errors import ProtocolError
 from aibench.master.admission import check_end, check_epoch, check_outcome
 from aibench.master.prospects import Prospects
+from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory, TrialHistory
 from aibench.search.search import Search
 
@@ -66,6 +67,7 @@ class Coordinator:
     Args:
         record: Appends an event to the journal and applies it to ``history``.
         now_s: The run's clock.
+        weights: What children start from; None if all trials start from scratch.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Coordinator:
         search: Search,
         record: Callable[[Event], None],
         now_s: Callable[[], float],
+        *,
+        weights: KeptWeights | None = None,
     ) -> None:
         self.history = history
         self._resolved = resolved
@@ -83,6 +87,7 @@ class Coordinator:
         self._prospects = Prospects(resolved.config, history)
         self._record = record
         self._now_s = now_s
+        self._weights = weights
         self._opened_s = now_s()
         self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
         self._dismissed: set[str] = set()
@@ -315,6 +320,7 @@ class Coordinator:
             heartbeat_s=self._config.control.heartbeat_s,
             master_timeout_s=self._config.control.master_timeout_s,
             stop=stop,
+            weights_dir=None if self._weights is None else str(self._weights.folder),
         )
 
     def _greet(self, worker: str, incarnation: str) -> None:
@@ -347,6 +353,7 @@ class Coordinator:
             architecture=candidate.architecture.to_document(),
             hyper_parameters=candidate.hyper_parameters,
             seed=self._config.seed + number,
+            parent=None if self._weights is None else self._weights.parent_of(candidate.lineage),
         )
         self._record(
             TrialClaimed(

@@ -48,6 +48,11 @@ class RunLayout:
         """The report for people."""
         return self.root / "report.html"
 
+    @property
+    def weights_dir(self) -> Path:
+        """Trained weights for children to inherit; on a file system that all workers share."""
+        return self.root / "weights"
+
     def worker_dir(self, worker: str) -> Path:
         """Output of one worker."""
         return self.root / "workers" / worker

@@ -24,6 +24,7 @@ from aibench.master.clock import RunClock
 from aibench.master.control import ControlServer, build_app
 from aibench.master.coordinator import Coordinator
 from aibench.master.layout import RunLayout, write_private
+from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory
 from aibench.score.html import render_html
 from aibench.score.report import Report, build_report
@@ -99,9 +100,13 @@ class Master:
     signal_number: int | None = None
     placements: dict[str, _Placement] = field(default_factory=dict)
     journal: JournalWriter = field(init=False)
+    weights: KeptWeights | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
+        if self.resolved.config.search.inherit_weights:
+            self.weights = KeptWeights(self.layout.weights_dir, self.history)
+            self.weights.make_folder()
 
     async def run(self, first: Event) -> RunOutcome:
         """Record ``first``, go on until the run ends, and write the reports."""
@@ -132,7 +137,9 @@ class Master:
             seed=config.seed,
             memory=self.resolved.memory,
         )
-        coordinator = Coordinator(self.resolved, self.history, search, self._record, self.clock.now_s)
+        coordinator = Coordinator(
+            self.resolved, self.history, search, self._record, self.clock.now_s, weights=self.weights
+        )
         host, port = self.listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -179,6 +186,8 @@ class Master:
                 await self._replace_dead_workers(coordinator)
                 polled = time.monotonic()
             self._end_if_due(coordinator)
+            if self.weights is not None and (trials := self.weights.newly_unneeded()):
+                await asyncio.to_thread(self.weights.delete, trials)
             await self.journal.durable()
             self.on_progress(coordinator)
 

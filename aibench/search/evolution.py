@@ -13,6 +13,7 @@ from collections import deque
 from typing import NamedTuple
 
 from aibench.architecture import Architecture
+from aibench.architecture.morphs import ALL_KINDS, Kinds
 from aibench.search.base import Proposal, check_error
 from aibench.search.mutator import Fits, Mutator, always_fits
 
@@ -37,6 +38,7 @@ class EvolutionarySearch:
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
         fits: Whether a network can be trained at all, such as in the memory there is.
+        kinds: Of the morphs that are drawn.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class EvolutionarySearch:
         max_train_ops: float,
         seed: int,
         fits: Fits = always_fits,
+        kinds: Kinds = ALL_KINDS,
     ) -> None:
         self._initial = initial
         self._mutator = Mutator(
@@ -56,6 +59,7 @@ class EvolutionarySearch:
             max_train_ops=max_train_ops,
             seed=seed,
             fits=fits,
+            kinds=kinds,
         )
         self._told_hashes: set[str] = set()
         self._population: deque[_Member] = deque(maxlen=POPULATION_SIZE)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aibench.api.events import Lineage
 from aibench.architecture import Architecture
-from aibench.architecture.morphs import random_morph
+from aibench.architecture.morphs import ALL_KINDS, Kinds, random_morph
 from aibench.counting import count
 from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, initial_proposal
@@ -35,6 +35,7 @@ class Mutator:
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
         fits: Whether a network can be trained at all, such as in the memory there is.
+        kinds: Of the morphs that are drawn.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Mutator:
         max_train_ops: float,
         seed: int,
         fits: Fits = always_fits,
+        kinds: Kinds = ALL_KINDS,
     ) -> None:
         self._initial = initial
         self._origin = origin
@@ -53,6 +55,7 @@ class Mutator:
         self._max_train_ops = max_train_ops
         self._seed = seed
         self._fits = fits
+        self._kinds = kinds
         self._num_claimed = 0
         self._claimed_hashes: set[str] = {initial.content_hash}
 
@@ -120,7 +123,7 @@ class Mutator:
         morphs: list[str] = []
         for _ in range(rng.randint(1, self._max_morphs)):
             try:
-                network, morph = random_morph(network, rng)
+                network, morph = random_morph(network, rng, kinds=self._kinds)
             except ArchitectureError:
                 return None
             morphs.append(str(morph))

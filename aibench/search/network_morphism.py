@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aibench.architecture import Architecture
-from aibench.architecture.morphs import random_morph
+from aibench.architecture.morphs import ALL_KINDS, Kinds, random_morph
 from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
@@ -68,6 +68,7 @@ class NetworkMorphismSearch:
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
         fits: Whether a network can be trained at all, such as in the memory there is.
+        kinds: Of the morphs that are drawn.
     """
 
     def __init__(
@@ -78,9 +79,11 @@ class NetworkMorphismSearch:
         max_train_ops: float,
         seed: int,
         fits: Fits = always_fits,
+        kinds: Kinds = ALL_KINDS,
     ) -> None:
         self._initial = initial
         self._max_morphs = max_morphs
+        self._kinds = kinds
         self._mutator = Mutator(
             initial,
             origin="network_morphism",
@@ -88,6 +91,7 @@ class NetworkMorphismSearch:
             max_train_ops=max_train_ops,
             seed=seed,
             fits=fits,
+            kinds=kinds,
         )
         self._surrogate = Surrogate()
         self._told_hashes: set[str] = set()
@@ -158,7 +162,7 @@ class NetworkMorphismSearch:
             else:
                 source = best
             try:
-                network, morph = random_morph(source.network, rng)
+                network, morph = random_morph(source.network, rng, kinds=self._kinds)
             except ArchitectureError:
                 continue
             if self._mutator.is_new(network):

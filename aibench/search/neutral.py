@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from aibench.api.space import Domain, Scalar
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
+from aibench.architecture.morphs import ALL_KINDS, Morph, applicable, apply
 from aibench.counting import count
 from aibench.search.domains import corner_values
 
@@ -35,6 +36,26 @@ def neutral_values(
         if any(network != initial for _, network in changed):
             neutral[name], _ = min(changed, key=lambda pair: _departure(pair[1], initial))
     return neutral
+
+
+def lasting_kinds(
+    neutral: Architecture, neutralise: Callable[[Architecture], Architecture]
+) -> tuple[type[Morph], ...]:
+    """Kinds of morphs that hyper-parameters leave in the network.
+
+    A window size that is a hyper-parameter of all layers undoes what a morph did to one of them: the child
+    would be its parent again. One place of the neutral network speaks for all of a kind.
+
+    Args:
+        neutral: The initial network without what hyper-parameters made of it.
+        neutralise: Takes out of a network what hyper-parameters made of it.
+    """
+
+    def lasts(kind: type[Morph]) -> bool:
+        morphs = applicable(neutral, kinds=(kind,))
+        return not morphs or neutralise(apply(neutral, morphs[0])) != neutral
+
+    return tuple(kind for kind in ALL_KINDS if lasts(kind))
 
 
 def _departure(network: Architecture, initial: Architecture) -> tuple[bool, int]:

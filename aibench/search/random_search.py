@@ -6,6 +6,7 @@ import bisect
 import random
 
 from aibench.architecture import Architecture
+from aibench.architecture.morphs import ALL_KINDS, Kinds
 from aibench.search.base import Proposal, check_error
 from aibench.search.mutator import Fits, Mutator, always_fits
 
@@ -22,6 +23,7 @@ class RandomArchitectureSearch:
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
         fits: Whether a network can be trained at all, such as in the memory there is.
+        kinds: Of the morphs that are drawn.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class RandomArchitectureSearch:
         max_train_ops: float,
         seed: int,
         fits: Fits = always_fits,
+        kinds: Kinds = ALL_KINDS,
     ) -> None:
         self._mutator = Mutator(
             initial,
@@ -40,6 +43,7 @@ class RandomArchitectureSearch:
             max_train_ops=max_train_ops,
             seed=seed,
             fits=fits,
+            kinds=kinds,
         )
         self._parents: dict[str, Architecture] = {initial.content_hash: initial}
         self._parent_hashes = [initial.content_hash]

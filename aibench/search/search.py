@@ -22,7 +22,7 @@ from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.memory import MemoryLimit
 from aibench.search.network_morphism import NetworkMorphismSearch
-from aibench.search.neutral import Specialise
+from aibench.search.neutral import Specialise, lasting_kinds
 from aibench.search.pool import Admission, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
@@ -161,6 +161,7 @@ class Search:
             max_train_ops=self._max_train_ops,
             seed=seed,
             fits=self._fitting.fits,
+            kinds=lasting_kinds(self._initial, self._fitting.neutralised),
         )
 
     def _own_proposal(self) -> Proposal:

@@ -92,7 +92,8 @@ class _Rank:
     def _open_trainer(self, reply: JoinReply) -> Trainer:
         workload_class = workload_type(reply.workload)
         options = msgspec.convert(reply.workload_options, workload_class.options_type)
-        return workload_class(options).open(self._gang)
+        weights_dir = None if reply.weights_dir is None else Path(reply.weights_dir)
+        return workload_class(options).open(self._gang, weights_dir)
 
     def _epochs(self, trainer: Trainer, spec: TrialSpec) -> Iterator[EpochResult]:
         try:

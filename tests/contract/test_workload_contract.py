@@ -5,13 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from aibench.api.space import Domain, Scalar
-from aibench.api.workload import EpochResult, Gang, HyperParameters, Progress, Trainer, TrialSpec, Workload
+from aibench.api.workload import (
+    EpochResult,
+    Gang,
+    HyperParameters,
+    Inheritance,
+    Progress,
+    Trainer,
+    TrialSpec,
+    Workload,
+    weights_name,
+)
 from aibench.architecture import Architecture, Input
 from aibench.errors import TrialError
 from aibench.registry import workload_type
@@ -210,6 +221,19 @@ def test_a_trial_that_cannot_be_trained_fails_and_the_next_one_goes_on(
         with pytest.raises(TrialError):
             train(trainer, spec)
     assert len(train(trainer, make_spec(workload, epochs=1))) == 1
+
+
+def test_a_child_starts_from_its_parents_weights_if_they_are_there(
+    workload: Workload, tmp_path: Path
+) -> None:
+    trainer = workload.open(GANG, tmp_path)
+    spec = make_spec(workload, epochs=1)
+    parent = Inheritance(trial=1, architecture=spec.architecture, morphs=())
+    child = msgspec.structs.replace(spec, trial=2, parent=parent)
+    assert [result.inherited for result in train(trainer, child)] == [False]
+    assert [result.inherited for result in train(trainer, spec)] == [False]
+    assert (tmp_path / weights_name(1)).is_file()
+    assert [result.inherited for result in train(trainer, child)] == [True]
 
 
 def test_open_images_are_those_of_an_unfinished_epoch(workload: Workload, trainer: Trainer) -> None:

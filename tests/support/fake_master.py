@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from aibench.errors import ProtocolError
 from aibench.journal import GENESIS, Record
 from aibench.journal.record import seal_line
 from aibench.master.coordinator import Coordinator
+from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory
 from aibench.search.search import Search
 
@@ -86,14 +88,28 @@ def epoch_result(epoch: int, **changes: Any) -> EpochResult:
 class FakeMaster:
     """One life of the master; `restart` makes the next from the records alone."""
 
-    def __init__(self, config: RunConfig | None = None, *, before: FakeMaster | None = None) -> None:
-        self.resolved: ResolvedRun = before.resolved if before else make_resolved(config or make_config())
+    def __init__(
+        self,
+        config: RunConfig | None = None,
+        *,
+        before: FakeMaster | None = None,
+        resolved: ResolvedRun | None = None,
+        weights_dir: Path = Path("weights"),
+    ) -> None:
+        made = resolved or make_resolved(config or make_config())
+        self.resolved: ResolvedRun = before.resolved if before else made
         self.records: list[Record] = list(before.records) if before else []
         self.t_s: float = before.t_s if before else 0.0
         self.history = RunHistory.of(self.records)
         self.record(RunResumed(anchor=ANCHOR, clock="monotonic") if before else run_started(self.resolved))
+        inherits = self.resolved.config.search.inherit_weights
         self.coordinator = Coordinator(
-            self.resolved, self.history, make_search(self.resolved), self.record, lambda: self.t_s
+            self.resolved,
+            self.history,
+            make_search(self.resolved),
+            self.record,
+            lambda: self.t_s,
+            weights=KeptWeights(weights_dir, self.history) if inherits else None,
         )
 
     def restart(self) -> FakeMaster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -71,7 +72,7 @@ class FakeWorkload:
     ) -> int:
         return count(architecture).parameters * (2 if hyper_parameters["momentum"] == 0.9 else 1) // num_ranks
 
-    def open(self, gang: Gang) -> Trainer:
+    def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:
         raise NotImplementedError
 
 

@@ -25,7 +25,7 @@ with RunLayout(Path(sys.argv[1])).locked():
 def test_every_name_lies_in_the_run_folder(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path)
     names = [layout.config, layout.journal, layout.control, layout.lock, layout.report_json]
-    names += [layout.report_html, layout.worker_dir("w3")]
+    names += [layout.report_html, layout.weights_dir, layout.worker_dir("w3")]
     assert [str(name.relative_to(tmp_path)) for name in names] == [
         "config.yaml",
         "journal.jsonl",
@@ -33,6 +33,7 @@ def test_every_name_lies_in_the_run_folder(tmp_path: Path) -> None:
         "master.lock",
         "report.json",
         "report.html",
+        "weights",
         "workers/w3",
     ]
 

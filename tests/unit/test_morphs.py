@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import random
-from functools import cache
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.networks import IMAGE, INCEPTION, PLAIN, RESNETS, TWO_WIDTHS, UNMORPHABLE, network, words
 
 from aibench.architecture import (
     Add,
@@ -14,117 +15,25 @@ from aibench.architecture import (
     Concat,
     Conv,
     Dense,
-    Dropout,
     Flatten,
     GlobalAvgPool,
     Input,
-    MaxPool,
     ReLU,
     Shape,
 )
-from aibench.architecture.morphs import Deepen, Morph, Skip, Widen, applicable, apply, random_morph
-from aibench.architecture.resnet import resnet
+from aibench.architecture.morphs import (
+    Deepen,
+    EnlargeKernel,
+    Morph,
+    Skip,
+    Widen,
+    applicable,
+    apply,
+    parse_morph,
+    random_morph,
+)
 from aibench.counting import count
 from aibench.errors import ArchitectureError
-
-IMAGE = Input(channels=3, height=8, width=8)
-
-PLAIN = Architecture(
-    (
-        IMAGE,
-        Conv(inputs=(0,), channels=4, kernel=3, padding=1),
-        BatchNorm(inputs=(1,)),
-        ReLU(inputs=(2,)),
-        GlobalAvgPool(inputs=(3,)),
-        Dense(inputs=(4,), features=10),
-    )
-)
-
-TWO_WIDTHS = Architecture(
-    (
-        IMAGE,
-        Conv(inputs=(0,), channels=4, kernel=3, padding=1),
-        ReLU(inputs=(1,)),
-        Conv(inputs=(2,), channels=4, kernel=3, padding=1),
-        ReLU(inputs=(3,)),
-        Conv(inputs=(4,), channels=6, kernel=3, padding=1),
-        ReLU(inputs=(5,)),
-        GlobalAvgPool(inputs=(6,)),
-        Dense(inputs=(7,), features=10),
-    )
-)
-
-INCEPTION = Architecture(
-    (
-        Input(channels=3, height=12, width=10),
-        Conv(inputs=(0,), channels=8, kernel=3, padding=1, bias=True),
-        ReLU(inputs=(1,)),
-        MaxPool(inputs=(2,), kernel=2, stride=2),
-        Conv(inputs=(3,), channels=4, kernel=1),
-        ReLU(inputs=(4,)),
-        Conv(inputs=(3,), channels=6, kernel=3, padding=1),
-        ReLU(inputs=(6,)),
-        MaxPool(inputs=(3,), kernel=3, stride=1, padding=1),
-        Concat(inputs=(5, 7, 8)),
-        Conv(inputs=(9,), channels=8, kernel=3, padding=1),
-        BatchNorm(inputs=(10,)),
-        ReLU(inputs=(11,)),
-        Dropout(inputs=(12,), rate=0.2),
-        Flatten(inputs=(13,)),
-        Dense(inputs=(14,), features=16),
-        ReLU(inputs=(15,)),
-        Dropout(inputs=(16,), rate=0.5),
-        Dense(inputs=(17,), features=7),
-    )
-)
-
-GROUPED = Architecture(
-    (
-        IMAGE,
-        Conv(inputs=(0,), channels=8, kernel=3, padding=1),
-        ReLU(inputs=(1,)),
-        Conv(inputs=(2,), channels=8, kernel=3, padding=1, groups=4),
-        ReLU(inputs=(3,)),
-        Conv(inputs=(4,), channels=6, kernel=1),
-        ReLU(inputs=(5,)),
-        GlobalAvgPool(inputs=(6,)),
-        Dense(inputs=(7,), features=10),
-    )
-)
-
-IMAGE_IN_A_SUM = Architecture(
-    (
-        IMAGE,
-        Conv(inputs=(0,), channels=3, kernel=3, padding=1),
-        Add(inputs=(1, 0)),
-        ReLU(inputs=(2,)),
-        GlobalAvgPool(inputs=(3,)),
-        Dense(inputs=(4,), features=10),
-    )
-)
-
-UNMORPHABLE = Architecture((IMAGE, GlobalAvgPool(inputs=(0,)), Dense(inputs=(1,), features=10)))
-
-
-@cache
-def network(name: str) -> Architecture:
-    hand_made = {"plain": PLAIN, "two widths": TWO_WIDTHS, "inception": INCEPTION, "grouped": GROUPED}
-    if name in hand_made:
-        return hand_made[name]
-    depth, side = name.split("@")
-    return resnet(depth, Shape(3, int(side), int(side)), num_classes=10)
-
-
-RESNETS = [
-    f"resnet{depth}{version}@{side}"
-    for depth in (18, 34, 50)
-    for version in ("", "-v1")
-    for side in (8, 32, 224)
-]
-
-
-def words(architecture: Architecture) -> list[str]:
-    return [str(morph) for morph in applicable(architecture)]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +42,39 @@ def words(architecture: Architecture) -> list[str]:
         (Deepen(12, "conv"), "deepen@12:conv"),
         (Deepen(12, "block"), "deepen@12:block"),
         (Widen(7), "widen@7:x2"),
-        (Skip(5, 19), "skip@5-19"),
+        (Skip(5, 19, "add"), "skip@5-19:add"),
+        (Skip(5, 19, "concat"), "skip@5-19:concat"),
+        (EnlargeKernel(7), "enlarge@7:+2"),
     ],
 )
-def test_a_morph_reads_as_kind_place_and_amount(morph: Morph, text: str) -> None:
+def test_a_morph_reads_as_kind_place_and_amount_and_back(morph: Morph, text: str) -> None:
     assert str(morph) == text
+    assert parse_morph(text) == morph
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "deepen",
+        "deepen@3",
+        "deepen@3:stack",
+        "deepen@-3:conv",
+        "deepen@3:conv ",
+        "widen@7:x3",
+        "widen@" + "9" * 5000 + ":x2",
+        "skip@5-19",
+        "skip@5-19:multiply",
+        "enlarge@7:+4",
+        "shrink@7:-2",
+    ],
+)
+def test_what_is_no_morph_is_refused(text: str) -> None:
+    with pytest.raises(ArchitectureError) as refusal:
+        parse_morph(text)
+    assert str(refusal.value) == (
+        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or enlarge@7:+2"
+    )
 
 
 def test_deepening_by_a_convolution_keeps_channels_and_rewires_the_readers() -> None:
@@ -223,7 +160,7 @@ def test_a_hidden_dense_layer_widens_but_the_output_does_not() -> None:
 
 
 def test_a_skip_between_equal_channels_is_a_batch_norm_and_a_sum() -> None:
-    assert apply(TWO_WIDTHS, Skip(2, 4)).nodes == (
+    assert apply(TWO_WIDTHS, Skip(2, 4, "add")).nodes == (
         *TWO_WIDTHS.nodes[:5],
         BatchNorm(inputs=(2,)),
         Add(inputs=(4, 5)),
@@ -235,7 +172,7 @@ def test_a_skip_between_equal_channels_is_a_batch_norm_and_a_sum() -> None:
 
 
 def test_a_skip_between_unequal_channels_is_projected() -> None:
-    assert apply(TWO_WIDTHS, Skip(2, 6)).nodes == (
+    assert apply(TWO_WIDTHS, Skip(2, 6, "add")).nodes == (
         *TWO_WIDTHS.nodes[:7],
         Conv(inputs=(2,), channels=6, kernel=1),
         BatchNorm(inputs=(7,)),
@@ -245,11 +182,26 @@ def test_a_skip_between_unequal_channels_is_projected() -> None:
     )
 
 
-def test_a_skip_joins_the_channel_groups_of_its_ends() -> None:
-    joined = apply(TWO_WIDTHS, Skip(2, 4))
-    assert [m for m in words(joined) if m.startswith("widen")] == ["widen@1:x2", "widen@7:x2"]
-    wide = apply(joined, Widen(1))
-    assert [shape.channels for shape in wide.shapes[1:7]] == [8, 8, 8, 8, 8, 8]
+def test_a_skip_by_concat_leads_back_to_the_channels_of_its_target() -> None:
+    assert apply(TWO_WIDTHS, Skip(2, 6, "concat")).nodes == (
+        *TWO_WIDTHS.nodes[:7],
+        Concat(inputs=(6, 2)),
+        Conv(inputs=(7,), channels=6, kernel=1),
+        BatchNorm(inputs=(8,)),
+        ReLU(inputs=(9,)),
+        GlobalAvgPool(inputs=(10,)),
+        Dense(inputs=(11,), features=10),
+    )
+
+
+def test_an_enlarged_window_keeps_all_shapes() -> None:
+    enlarged = apply(TWO_WIDTHS, EnlargeKernel(3))
+    assert enlarged.nodes == (
+        *TWO_WIDTHS.nodes[:3],
+        Conv(inputs=(2,), channels=4, kernel=5, padding=2),
+        *TWO_WIDTHS.nodes[4:],
+    )
+    assert enlarged.shapes == TWO_WIDTHS.shapes
 
 
 def test_all_morphs_of_a_small_network_are_listed() -> None:
@@ -263,46 +215,39 @@ def test_all_morphs_of_a_small_network_are_listed() -> None:
         "widen@1:x2",
         "widen@3:x2",
         "widen@5:x2",
-        "skip@2-4",
-        "skip@2-6",
-        "skip@4-6",
+        "skip@2-4:add",
+        "skip@2-4:concat",
+        "skip@2-6:add",
+        "skip@2-6:concat",
+        "skip@4-6:add",
+        "skip@4-6:concat",
+        "enlarge@1:+2",
+        "enlarge@3:+2",
+        "enlarge@5:+2",
     ]
 
 
-def test_what_a_concat_joins_cannot_be_widened() -> None:
-    assert [m for m in words(INCEPTION) if m.startswith("widen")] == ["widen@10:x2", "widen@15:x2"]
+def test_kinds_that_are_left_out_are_neither_listed_nor_drawn() -> None:
+    assert words(TWO_WIDTHS, kinds={Widen, EnlargeKernel}) == [
+        *("widen@1:x2", "widen@3:x2", "widen@5:x2"),
+        *("enlarge@1:+2", "enlarge@3:+2", "enlarge@5:+2"),
+    ]
+    rng = random.Random(1)
+    drawn = {type(random_morph(TWO_WIDTHS, rng, kinds=(Deepen, Skip))[1]) for _ in range(50)}
+    assert drawn == {Deepen, Skip}
+    with pytest.raises(ArchitectureError, match="no morph applies"):
+        random_morph(TWO_WIDTHS, rng, kinds=())
 
 
-def test_neither_side_of_a_grouped_convolution_can_be_widened() -> None:
-    assert [m for m in words(GROUPED) if m.startswith("widen")] == ["widen@5:x2"]
-
-
-def test_a_sum_with_the_image_cannot_be_widened() -> None:
-    assert words(IMAGE_IN_A_SUM) == ["deepen@3:conv", "deepen@3:block"]
-
-
-def test_skips_join_only_maps_of_equal_sides() -> None:
-    assert [m for m in words(INCEPTION) if m.startswith("skip")] == ["skip@5-7", "skip@5-12", "skip@7-12"]
-
-
-def test_behind_the_global_pooling_nothing_is_deepened() -> None:
-    head = Architecture(
-        (
-            IMAGE,
-            GlobalAvgPool(inputs=(0,)),
-            Dense(inputs=(1,), features=4),
-            ReLU(inputs=(2,)),
-            Dense(inputs=(3,), features=4),
-            ReLU(inputs=(4,)),
-            Dense(inputs=(5,), features=10),
-        )
-    )
-    assert words(head) == ["widen@2:x2", "widen@4:x2"]
-
-
-@pytest.mark.parametrize("morph", [Deepen(2, "conv"), Deepen(99, "block"), Widen(2), Widen(5), Skip(3, 3)])
+@pytest.mark.parametrize(
+    "morph",
+    [
+        *(Deepen(2, "conv"), Deepen(99, "block"), Widen(2), Widen(5), Skip(3, 3, "add")),
+        *(Skip(3, 3, "concat"), EnlargeKernel(0), EnlargeKernel(2)),
+    ],
+)
 def test_a_morph_at_another_place_is_refused(morph: Morph) -> None:
-    with pytest.raises(ArchitectureError, match=f"morph {morph}: does not apply to this network"):
+    with pytest.raises(ArchitectureError, match=re.escape(f"morph {morph}: does not apply to this network")):
         apply(PLAIN, morph)
 
 

@@ -5,8 +5,9 @@ import pytest
 from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture, Conv, Dense, Dropout, GlobalAvgPool, Input
+from aibench.architecture.morphs import ALL_KINDS, Deepen, Skip, Widen, apply
 from aibench.errors import ArchitectureError
-from aibench.search.neutral import neutral_values
+from aibench.search.neutral import lasting_kinds, neutral_values
 
 IMAGE = Input(channels=3, height=16, width=16)
 RATE = Domain(low=0.01, high=1.0, log=True)
@@ -51,6 +52,14 @@ def test_neutral_values_leave_the_initial_network_as_it_is(
 ) -> None:
     assert neutral_values(network(), space, specialise) == neutral
     assert specialise(network(kernel=3), neutral) == network()
+
+
+def test_a_kind_of_morph_that_a_hyper_parameter_undoes_is_left_out() -> None:
+    wide = apply(network(), Widen(1))
+    assert lasting_kinds(network(), lambda child: child) == ALL_KINDS
+    # No kernel lasts; and where nothing can be deepened or skipped to, nothing is undone.
+    kinds = lasting_kinds(network(), lambda child: wide if child == wide else network())
+    assert kinds == (Deepen, Widen, Skip)
 
 
 def test_without_such_a_value_the_cheapest_network_is_taken() -> None:

@@ -359,3 +359,16 @@ def test_a_proposal_need_not_descend_from_a_known_network() -> None:
         Dense(inputs=(2,), features=10),
     )
     assert make_search().propose(pooled, LINEAGE) == (True, "")
+
+
+@pytest.mark.parametrize("algorithm", ["random", "evolution", "network_morphism"])
+@pytest.mark.parametrize("draws_kernels", [True, False])
+def test_kernels_are_enlarged_unless_a_hyper_parameter_sets_them_all(
+    algorithm: str, draws_kernels: bool
+) -> None:
+    space = SPACE if draws_kernels else {"learning_rate": SPACE["learning_rate"]}
+    config = msgspec.convert({"architecture": algorithm, "hyper_parameters": "random"}, SearchConfig)
+    search = Search(config, INITIAL, space=space, specialise=specialise, seed=1)
+    morphs = [morph for candidate in run(search, range(1, 21)) for morph in candidate.lineage.morphs]
+    assert any(morph.startswith("enlarge") for morph in morphs) != draws_kernels
+    assert {morph.split("@")[0] for morph in morphs} >= {"deepen", "widen", "skip"}

@@ -14,6 +14,7 @@ class Stream(IntEnum):
     ORDER = 1
     AUGMENTATION = 2
     DROPOUT = 3
+    INHERITANCE = 4
 
 
 def derive_seed(seed: int, stream: Stream, *parts: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -21,12 +22,15 @@ class ImageTrainer:
     Args:
         options: Of the workload.
         gang: The rank's place.
+        weights_dir: Where trials leave their weights and find those of their parents; None for nowhere.
 
     Raises:
         DataError: The data is missing or malformed.
     """
 
-    def __init__(self, options: ImageClassificationOptions, gang: Gang) -> None:
+    def __init__(
+        self, options: ImageClassificationOptions, gang: Gang, weights_dir: Path | None = None
+    ) -> None:
         # By default cuDNN convolves FP32 in TF32: a lower precision than the run would claim.
         torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
         device = torch.device(gang.device)
@@ -38,6 +42,7 @@ class ImageTrainer:
             source=source,
             preprocessing=DevicePreprocessing(source.facts.preprocessing, device),
             collectives=Collectives(gang),
+            weights_dir=weights_dir,
         )
 
     def train(self, spec: TrialSpec, progress: Progress) -> Iterator[EpochResult]:

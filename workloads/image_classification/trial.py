@@ -7,12 +7,13 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from aibench.api.clock import Phase, PhaseClock, RankTimes
-from aibench.api.workload import EpochResult, Gang, Progress, TrialSpec
+from aibench.api.workload import EpochResult, Gang, Inheritance, Progress, TrialSpec
 from aibench.architecture import Architecture, Shape
 from aibench.errors import AibenchError, TrialError
 from workloads.image_classification.collectives import Collectives
@@ -20,11 +21,13 @@ from workloads.image_classification.data import Batch, ImageSource, IndexArray
 from workloads.image_classification.data.preprocessing import DevicePreprocessing
 from workloads.image_classification.data.sharding import train_plan, validation_plan
 from workloads.image_classification.hyperparameters import StepSettings
+from workloads.image_classification.inheritance import inherited_state
 from workloads.image_classification.model import Network, build
 from workloads.image_classification.options import ImageClassificationOptions
 from workloads.image_classification.seeds import Stream, derive_seed
 from workloads.image_classification.specialise import specialise
 from workloads.image_classification.stepper import Stepper
+from workloads.image_classification.weights import load_weights, save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,11 @@ _MIN_IMAGES_PER_RANK = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankContext:
-    """What a rank keeps between trials."""
+    """What a rank keeps between trials.
+
+    Attributes:
+        weights_dir: Where trials leave their weights and find those of their parents; None for nowhere.
+    """
 
     options: ImageClassificationOptions
     gang: Gang
@@ -42,6 +49,7 @@ class RankContext:
     source: ImageSource
     preprocessing: DevicePreprocessing
     collectives: Collectives
+    weights_dir: Path | None
 
 
 class TrialRun:
@@ -58,6 +66,7 @@ class TrialRun:
         self._spec = spec
         self._progress = progress
         self._clock = PhaseClock()
+        self._has_inherited = False
 
     def epochs(self) -> Iterator[EpochResult]:
         """Yield once per finished epoch, the same on every rank.
@@ -81,10 +90,12 @@ class TrialRun:
                 validation_correct=correct,
                 train_loss=train_loss,
                 ranks=self._times(),
+                inherited=self._has_inherited,
             )
             # A finished epoch is no longer in progress: an interruption from here on has left nothing undone.
             self._progress.reset()
             yield result
+        self._leave_weights(stepper)
 
     def _prepare(self) -> Stepper:
         """Build on all ranks or on none, then connect the ranks."""
@@ -99,6 +110,7 @@ class TrialRun:
             logger.exception("trial %d: cannot build the network", self._spec.trial)
             problem = f"cannot build the network: {type(error).__name__}: {' '.join(str(error).split())}"
         self._context.collectives.agree(problem)
+        self._inherit(network)
         gang = self._context.gang
         torch.manual_seed(derive_seed(self._spec.seed, Stream.DROPOUT, gang.rank))
         return Stepper(
@@ -126,6 +138,42 @@ class TrialRun:
         self._check(architecture)
         network = build(architecture, seed=derive_seed(self._spec.seed, Stream.WEIGHTS))
         return network.to(self._context.device)
+
+    def _inherit(self, network: Network) -> None:
+        """Start from the parent's weights, on all ranks or on none."""
+        if self._spec.parent is None:
+            return
+        state = self._inherited_state(self._spec.parent)
+        (num_ready,) = self._context.collectives.sum_integers([int(state is not None)])
+        if state is not None and num_ready == self._context.gang.num_ranks:
+            network.load_state_dict(state, strict=False)
+            self._has_inherited = True
+
+    def _inherited_state(self, parent: Inheritance) -> dict[str, Tensor] | None:
+        if self._context.weights_dir is None:
+            return None
+        try:
+            return inherited_state(
+                parent.architecture.to_architecture(),
+                load_weights(self._context.weights_dir, parent),
+                child=self._spec.architecture.to_architecture(),
+                morphs=parent.morphs,
+                hyper_parameters=self._spec.hyper_parameters,
+                seed=derive_seed(self._spec.seed, Stream.INHERITANCE),
+            )
+        except Exception as error:
+            # Weights are a start, not a condition; and the other ranks are about to wait for this one.
+            logger.warning("trial %d starts from scratch: %s", self._spec.trial, error)
+            return None
+
+    def _leave_weights(self, stepper: Stepper) -> None:
+        """Write the weights for children; without them these start from scratch."""
+        if self._context.weights_dir is None or self._context.gang.rank:
+            return
+        try:
+            save_weights(self._context.weights_dir, self._spec, stepper.network)
+        except (OSError, RuntimeError) as error:
+            logger.warning("trial %d leaves no weights: %s", self._spec.trial, error)
 
     def _check(self, architecture: Architecture) -> None:
         facts = self._context.source.facts

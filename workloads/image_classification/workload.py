@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -101,15 +102,15 @@ class ImageClassification:
         images = -(-batch_size // num_ranks)
         return bytes_per_parameter * counted.parameters + bytes_per_element * elements * images
 
-    def open(self, gang: Gang) -> Trainer:
-        """Open the data on one rank.
+    def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:
+        """Open the data on one rank; with ``weights_dir``, trials inherit and leave weights there.
 
         Raises:
             DataError: The data is missing or malformed.
         """
         from workloads.image_classification.training import ImageTrainer
 
-        return ImageTrainer(self._options, gang)
+        return ImageTrainer(self._options, gang, weights_dir)
 
     def _open_source(self) -> ImageSource:
         try:
