@@ -16,7 +16,7 @@ import click
 from aibench import __version__
 from aibench.cli.compare import compare_search_command
 from aibench.cli.count import count_command
-from aibench.cli.gang import devices_command, rank_command, worker_command
+from aibench.cli.gang import devices_command, proposer_command, rank_command, worker_command
 from aibench.cli.inspect import report_command, score_command, verify_command
 from aibench.cli.run import resume_command, run_command
 from aibench.cli.smoke import smoke_command
@@ -78,6 +78,7 @@ for _command in (
     compare_search_command,
     worker_command,
     rank_command,
+    proposer_command,
     devices_command,
 ):
     main.add_command(_command)

@@ -14,6 +14,7 @@ import bisect
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
 from aibench.search.mutator import Mutator
-from aibench.search.surrogate import Surrogate
+from aibench.search.surrogate import ERROR_OFFSET, Surrogate
 
 NUM_PARENTS = 32
 FROM_SCRATCH_SHARE = 0.1
@@ -43,11 +44,15 @@ class _Parent(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """A network and the morphs that made it from its parent."""
+    """A network and the morphs that made it from its parent.
+
+    ``hoped_error`` is its error's lower bound by the mean weight of uncertainty, so that proposals compare.
+    """
 
     network: Architecture
     parent: Architecture
     morphs: tuple[str, ...] = ()
+    hoped_error: float = 1.0
 
 
 class NetworkMorphismSearch:
@@ -60,11 +65,22 @@ class NetworkMorphismSearch:
         max_morphs: Most morphs between a parent and its child.
         max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
+        num_candidates: Networks that are compared for a proposal; None for few, as befits a search that is
+            waited for.
     """
 
-    def __init__(self, initial: Architecture, *, max_morphs: int, max_train_ops: float, seed: int) -> None:
+    def __init__(
+        self,
+        initial: Architecture,
+        *,
+        max_morphs: int,
+        max_train_ops: float,
+        seed: int,
+        num_candidates: int | None = None,
+    ) -> None:
         self._initial = initial
         self._max_morphs = max_morphs
+        self._num_candidates = num_candidates
         self._mutator = Mutator(
             initial, origin="network_morphism", max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed
         )
@@ -77,7 +93,8 @@ class NetworkMorphismSearch:
         best = None if self._mutator.is_first else self._best_child(self._mutator.next_rng())
         if best is None:
             return self._mutator.draw(self._pick_parent)
-        return self._mutator.proposal(best.network, parent=best.parent, morphs=best.morphs)
+        proposal = self._mutator.proposal(best.network, parent=best.parent, morphs=best.morphs)
+        return replace(proposal, bound=best.hoped_error)
 
     def claimed(self, architecture: Architecture) -> None:
         """Go on to the next draw and propose this network no more."""
@@ -108,8 +125,7 @@ class NetworkMorphismSearch:
         if not self._told_hashes:
             return None
         weight = rng.expovariate(1.0 / MEAN_UNCERTAINTY_WEIGHT)
-        num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
-        num_candidates = min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
+        num_candidates = self._num_candidates or self._few_candidates()
         num_rounds = min(self._max_morphs, num_candidates)
         best: _Sequence | None = None
         least_bound = math.inf
@@ -120,6 +136,10 @@ class NetworkMorphismSearch:
                     best, least_bound = child, bound
                     break
         return best
+
+    def _few_candidates(self) -> int:
+        num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
+        return min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
 
     def _children(self, best: _Sequence | None, num_children: int, rng: random.Random) -> list[_Sequence]:
         """New networks one morph away from the best one, or each from a parent of its own without one."""
@@ -144,4 +164,8 @@ class NetworkMorphismSearch:
             return []
         means, deviations = self._surrogate.predict(np.array([embed(child.network) for child in children]))
         bounds: list[float] = (means - weight * deviations).tolist()
-        return sorted(zip(bounds, children, strict=True), key=lambda bounded: bounded[0])
+        hopes = np.exp(means - MEAN_UNCERTAINTY_WEIGHT * deviations) - ERROR_OFFSET
+        hopeful = [
+            child._replace(hoped_error=hope) for child, hope in zip(children, hopes.tolist(), strict=True)
+        ]
+        return sorted(zip(bounds, hopeful, strict=True), key=lambda bounded: bounded[0])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -14,17 +14,21 @@ from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
 from aibench.counting import count
 from aibench.errors import ArchitectureError
-from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
+from aibench.search.base import ArchitectureSearch, Proposal, Told, check_error, initial_proposal
 from aibench.search.config import SearchConfig
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.neutral import Specialise, neutral_values
-from aibench.search.pool import Admission, ProposalPool
+from aibench.search.pool import Admission, Fate, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
 MAX_POOL_SIZE = 256
+MIN_WANTED_PROPOSALS = 4
+MIN_MISSED_TRIALS = 16
+PROPOSALS_PER_WORKER = 2
+"""As many are wanted, and as many trials may end before one is stale: by then as many were handed out."""
 
 _MorphingSearch = RandomArchitectureSearch | EvolutionarySearch | NetworkMorphismSearch
 
@@ -55,6 +59,7 @@ class Search:
         space: Domain of each hyper-parameter, overrides applied.
         specialise: Applies those of the given hyper-parameters that change a network.
         seed: Seed of all draws.
+        num_workers: Workers that may propose.
 
     Raises:
         ArchitectureError: A value of the space fits no network.
@@ -68,6 +73,7 @@ class Search:
         space: Mapping[str, Domain],
         specialise: Specialise,
         seed: int,
+        num_workers: int = 1,
     ) -> None:
         self._is_enabled = config.is_enabled
         self._initial = initial
@@ -77,13 +83,40 @@ class Search:
         self._trained_hashes: dict[str, str] = {}
         self._architectures = self._architecture_search(config, seed)
         self._hyper_parameters = HyperParameterSearch(space, sampler=config.hyper_parameters, seed=seed)
-        self._pool = ProposalPool(max_size=MAX_POOL_SIZE)
+        num_proposals = PROPOSALS_PER_WORKER * num_workers
+        self._num_wanted = min(MAX_POOL_SIZE, max(MIN_WANTED_PROPOSALS, num_proposals))
+        self._pool = ProposalPool(max_size=MAX_POOL_SIZE, max_missed=max(MIN_MISSED_TRIALS, num_proposals))
+        self._told: list[Told] = []
         self._running: dict[int, Architecture] = {}
 
     @property
     def num_waiting_proposals(self) -> int:
         """Workers' proposals that wait in the pool."""
         return len(self._pool)
+
+    @property
+    def wants_proposals(self) -> bool:
+        """Whether few proposals wait, and workers have results to learn from."""
+        return self._is_enabled and bool(self._trained_hashes) and len(self._pool) < self._num_wanted
+
+    @property
+    def proposal_fates(self) -> Mapping[Fate, int]:
+        """What became of the workers' proposals."""
+        return self._pool.fates
+
+    @property
+    def neutral_initial(self) -> Architecture:
+        """The initial network as architecture searches see it."""
+        return self._neutralised(self._initial)
+
+    @property
+    def max_train_ops(self) -> float:
+        """Most training operations per image of a network as architecture searches see it."""
+        return self._max_train_ops
+
+    def told_since(self, since: int, *, limit: int) -> Sequence[Told]:
+        """At most ``limit`` of what `tell` was called with after its first ``since`` calls, in order."""
+        return self._told[since : since + limit]
 
     def ask(self, trial: int) -> Candidate:
         """The candidate for a new trial: a worker's proposal if one waits, else the search's own.
@@ -92,7 +125,7 @@ class Search:
             ValueError: The trial is running already.
         """
         hyper_parameters = self._hyper_parameters.ask(trial)
-        proposal = self._specialised(self._pool.take() or self._own_proposal(), hyper_parameters)
+        proposal = self._specialised(self._next_proposal(), hyper_parameters)
         self._claim(trial, proposal.architecture)
         return Candidate(
             architecture=proposal.architecture,
@@ -123,18 +156,28 @@ class Search:
         if error is not None:
             self._trained_hashes.setdefault(neutral.content_hash, architecture.content_hash)
         self._architectures.tell(neutral, error)
+        self._told.append(Told(trial, neutral, error))
+        self._pool.trial_closed()
 
-    def propose(self, document: ArchitectureDocument, lineage: Lineage) -> Admission:
-        """Take a worker's proposal into the pool, or say why not; nothing in it can raise."""
+    def propose(
+        self, document: ArchitectureDocument, lineage: Lineage, *, bound: float, num_known: int
+    ) -> Admission:
+        """Take a worker's proposal into the pool, or say why not; nothing in it can raise.
+
+        Args:
+            bound: Validation error that the worker hopes for; finite.
+            num_known: Closed trials that the worker had learned from, as `told_since` counts them.
+        """
         if not self._is_enabled:
-            return Admission(accepted=False, reason="this run searches no architectures")
+            return self._pool.refuse("this run searches no architectures")
         try:
             architecture = self._neutralised(document.to_architecture())
             self._check_proposal(architecture)
         except (ArchitectureError, ValueError) as error:  # Python prints no integer over 4,300 digits
-            return Admission(accepted=False, reason=str(error))
+            return self._pool.refuse(str(error))
         lineage = msgspec.structs.replace(lineage, origin="worker")
-        return self._pool.add(Proposal(architecture=architecture, lineage=lineage))
+        proposal = Proposal(architecture=architecture, lineage=lineage, bound=bound)
+        return self._pool.add(proposal, num_known=num_known)
 
     def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
         if not config.is_enabled:
@@ -146,14 +189,14 @@ class Search:
             seed=seed,
         )
 
-    def _own_proposal(self) -> Proposal:
-        """The architecture search's proposal; its lineage names the parent as it was trained."""
-        proposal = self._architectures.ask()
+    def _next_proposal(self) -> Proposal:
+        """A worker's proposal or the search's own; its lineage names the parent as it was trained."""
+        proposal = self._pool.take() or self._architectures.ask()
         parent = proposal.lineage.parent
-        lineage = msgspec.structs.replace(
-            proposal.lineage, parent=None if parent is None else self._trained_hashes.get(parent, parent)
-        )
-        return Proposal(architecture=proposal.architecture, lineage=lineage)
+        if parent is None:
+            return proposal
+        parent = self._trained_hashes.get(parent, parent)
+        return replace(proposal, lineage=msgspec.structs.replace(proposal.lineage, parent=parent))
 
     def _neutralised(self, architecture: Architecture) -> Architecture:
         try:
