@@ -6,7 +6,7 @@ retry from a stranger. `ROUTES` is the whole service.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -42,11 +42,32 @@ class JoinRequest(_Request, frozen=True):
     devices: Annotated[tuple[Device, ...], msgspec.Meta(min_length=1, max_length=65536)]
 
 
+class SearchBrief(_Message, frozen=True):
+    """What a worker needs to search for networks beside the master.
+
+    Attributes:
+        initial: The network that the search starts from. Like all networks that searches compare, it is
+            without what hyper-parameters make of it.
+        max_morphs: Most morphs between a parent and its child.
+        max_train_ops: Most training operations per image of a child.
+        morphs: Kinds of morphs to draw, by name.
+        seed: The run's own.
+    """
+
+    algorithm: Literal["evolution", "network_morphism"]
+    initial: ArchitectureDocument
+    max_morphs: Positive
+    max_train_ops: float
+    morphs: tuple[str, ...]
+    seed: int
+
+
 class JoinReply(_Message, frozen=True):
     """What the gang shall train, how often it must be heard, how long it may be on its own.
 
     ``weights_dir``: folder of trained weights, on a file system that all workers and the master share; None
     if no trial inherits.
+    ``search``: what it shall search for on idle cores while it trains; None for nothing.
     """
 
     run: str
@@ -54,6 +75,7 @@ class JoinReply(_Message, frozen=True):
     workload_options: dict[str, Any]
     heartbeat_s: float
     master_timeout_s: float
+    search: SearchBrief | None = None
     stop: bool = False
     weights_dir: str | None = None
 
@@ -117,32 +139,57 @@ class Refusal(_Message, frozen=True):
 
 
 class ProposeRequest(_Request, frozen=True):
-    """An architecture found on a worker's CPU."""
+    """An architecture found on a worker's CPU.
+
+    Attributes:
+        lineage: Its parent is named by the hash that it has in the history.
+        bound: Validation error that the search hopes for; the least is tried first.
+        num_known: Closed trials that the search had learned from: ``next_since`` of the last `HistoryReply`.
+    """
 
     architecture: ArchitectureDocument
     lineage: Lineage
+    bound: float
+    num_known: Count
 
 
 class ProposeReply(_Message, frozen=True):
-    """Whether the proposal went into the pool; if not, why."""
+    """Whether the proposal went into the pool; if not, why. ``stop``: the run is over."""
 
     accepted: bool
     reason: str = ""
+    stop: bool = False
+
+
+class HistoryRequest(_Request, frozen=True):
+    """Ask what became of the trials, after the first ``since`` closed ones."""
+
+    since: Count
 
 
 class HistoryEntry(_Message, frozen=True):
-    """A finished trial, as a proposer needs it."""
+    """A finished trial, as a proposer needs it: the network and the error as the search was told."""
 
     trial: int
     architecture: ArchitectureDocument
-    error: float
+    error: float | None
 
 
 class HistoryReply(_Message, frozen=True):
-    """Finished trials from ``since`` on; ask again from ``next_since``."""
+    """Some of the trials that were closed after ``since``.
+
+    Attributes:
+        next_since: Where to ask on; as asked, if there was nothing new.
+        wants_proposal: Whether the pool has room for one.
+        pause_s: Time to let pass before the next proposal or, where none is wanted, the next question.
+        stop: The run is over.
+    """
 
     entries: tuple[HistoryEntry, ...]
     next_since: int
+    wants_proposal: bool
+    pause_s: float
+    stop: bool = False
 
 
 ROUTES: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
@@ -152,5 +199,5 @@ ROUTES: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
     "/v1/finish": (FinishRequest, Acknowledgement),
     "/v1/heartbeat": (HeartbeatRequest, Acknowledgement),
     "/v1/propose": (ProposeRequest, ProposeReply),
+    "/v1/history": (HistoryRequest, HistoryReply),
 }
-HISTORY_ROUTE = "/v1/history"

@@ -85,7 +85,13 @@ class EnlargeKernel(msgspec.Struct, frozen=True):
 Morph = Deepen | Widen | Skip | EnlargeKernel
 Kinds = Collection[type[Morph]]
 
-ALL_KINDS: tuple[type[Morph], ...] = (Deepen, Widen, Skip, EnlargeKernel)
+KINDS_BY_NAME: dict[str, type[Morph]] = {
+    "deepen": Deepen,
+    "widen": Widen,
+    "skip": Skip,
+    "enlarge": EnlargeKernel,
+}
+ALL_KINDS: tuple[type[Morph], ...] = tuple(KINDS_BY_NAME.values())
 
 
 def parse_morph(text: str) -> Morph:

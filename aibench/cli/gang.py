@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -63,10 +64,7 @@ def rank_command(control_file: Path, worker: str, device: str, first_device: int
     """Be one rank of a worker; torchrun calls this."""
     from aibench.worker.rank import RankSettings, run_rank
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    _log_to_stderr()
     run_rank(RankSettings(control_file=control_file, worker=worker, device=device, first_device=first_device))
 
 
@@ -75,10 +73,29 @@ def trainer_command() -> None:
     """Train the trials that come as JSON lines on standard input; compare-search starts this."""
     from aibench.worker.trainer import run_trainer
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stderr()
     run_trainer()
+
+
+@click.command("proposer", hidden=True)
+@control_option
+@worker_option
+@click.option("--incarnation", required=True, help="The life of the worker's gang that it belongs to.")
+@click.option("--parent", type=int, required=True, help="Process id of the rank that it ends with.")
+def proposer_command(control_file: Path, worker: str, incarnation: str, parent: int) -> None:
+    """Search beside a worker's training, as standard input says; rank 0 calls this."""
+    from aibench.worker.parent import end_with_parent
+
+    end_with_parent(parent)
+
+    import msgspec
+
+    from aibench.api.protocol import SearchBrief
+    from aibench.worker.proposer import Proposer
+
+    _log_to_stderr()
+    brief = msgspec.json.decode(sys.stdin.buffer.read(), type=SearchBrief)
+    Proposer(control_file, brief, worker=worker, incarnation=incarnation).run()
 
 
 @click.command("devices", hidden=True)
@@ -89,3 +106,10 @@ def devices_command() -> None:
     from aibench.worker.inventory import take_inventory
 
     click.echo(msgspec.json.encode(take_inventory()).decode())
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from aibench.api.protocol import HISTORY_ROUTE, ROUTES, Refusal
+from aibench.api.protocol import ROUTES, Refusal
 from aibench.errors import ConfigError, ProtocolError
 from aibench.journal import JournalWriter
 from aibench.master.coordinator import Coordinator
@@ -48,12 +48,12 @@ def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> A
         "/v1/finish": coordinator.finish,
         "/v1/heartbeat": coordinator.heartbeat,
         "/v1/propose": coordinator.propose,
+        "/v1/history": coordinator.history_since,
     }
     routes = [
         Route(path, _endpoint(ROUTES[path][0], call, journal), methods=["POST"])
         for path, call in calls.items()
     ]
-    routes.append(Route(HISTORY_ROUTE, _history_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/metrics", _metrics_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/healthz", _healthz, methods=["GET"]))
     app = Starlette(
@@ -126,17 +126,6 @@ def _endpoint(
             reply = call(message)
         finally:
             await journal.durable()
-        return Response(msgspec.json.encode(reply), media_type="application/json")
-
-    return endpoint
-
-
-def _history_endpoint(coordinator: Coordinator) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        since = request.query_params.get("since", "0")
-        if not (since.isascii() and since.isdigit() and len(since) <= 12):
-            raise ProtocolError(422, f"since={since[:40]!r}: expected a whole number from 0")
-        reply = coordinator.history_since(int(since))
         return Response(msgspec.json.encode(reply), media_type="application/json")
 
     return endpoint

@@ -7,7 +7,7 @@ master without harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aibench.api.events import (
@@ -29,8 +29,8 @@ from aibench.api.protocol import (
     EpochRequest,
     FinishRequest,
     HeartbeatRequest,
-    HistoryEntry,
     HistoryReply,
+    HistoryRequest,
     JoinReply,
     JoinRequest,
     ProposeReply,
@@ -41,9 +41,11 @@ from aibench.config import ResolvedRun
 from aibench.counting import count
 from aibench.errors import ProtocolError
 from aibench.master.admission import check_end, check_epoch, check_outcome
+from aibench.master.proposals import ProposalService
 from aibench.master.prospects import Prospects
 from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory, TrialHistory
+from aibench.search.pool import Fate
 from aibench.search.search import Search
 
 BARRIER_POLL_S = 0.25
@@ -85,6 +87,7 @@ class Coordinator:
         self._config = resolved.config
         self._search = search
         self._prospects = Prospects(resolved.config, history)
+        self._proposals = ProposalService(search, resolved.config)
         self._record = record
         self._now_s = now_s
         self._weights = weights
@@ -186,19 +189,14 @@ class Coordinator:
         return Acknowledgement(stop=self.is_over)
 
     def propose(self, request: ProposeRequest) -> ProposeReply:
-        """Put an architecture found by a worker into the pool."""
-        self._greet(request.worker, request.incarnation)
-        admission = self._search.propose(request.architecture, request.lineage)
-        return ProposeReply(accepted=admission.accepted, reason=admission.reason)
+        """Put an architecture found by a worker into the pool; no sign of life of its ranks."""
+        self._check_joined(request.worker, request.incarnation)
+        return self._proposals.propose(request, stop=self.is_over)
 
-    def history_since(self, since: int) -> HistoryReply:
+    def history_since(self, request: HistoryRequest) -> HistoryReply:
         """Closed trials with an error, in the order of their end."""
-        entries = tuple(
-            HistoryEntry(trial=trial.number, architecture=trial.claimed.spec.architecture, error=error)
-            for trial in self.history.closed_trials[since:]
-            if (error := trial.search_error) is not None
-        )
-        return HistoryReply(entries=entries, next_since=max(since, len(self.history.closed_trials)))
+        self._check_joined(request.worker, request.incarnation)
+        return self._proposals.history_since(request.since, stop=self.is_over)
 
     # What the master's loop calls ---------------------------------------------------------------------
 
@@ -206,6 +204,11 @@ class Coordinator:
     def num_waiting_proposals(self) -> int:
         """Architectures found by workers that wait for a trial."""
         return self._search.num_waiting_proposals
+
+    @property
+    def proposal_fates(self) -> Mapping[Fate, int]:
+        """What became of the architectures found by workers."""
+        return self._search.proposal_fates
 
     @property
     def is_over(self) -> bool:
@@ -319,17 +322,21 @@ class Coordinator:
             workload_options=self._resolved.workload_options,
             heartbeat_s=self._config.control.heartbeat_s,
             master_timeout_s=self._config.control.master_timeout_s,
+            search=self._proposals.brief,
             stop=stop,
             weights_dir=None if self._weights is None else str(self._weights.folder),
         )
 
     def _greet(self, worker: str, incarnation: str) -> None:
+        self._check_joined(worker, incarnation)
+        self._last_seen_s[worker] = self._now_s()
+
+    def _check_joined(self, worker: str, incarnation: str) -> None:
         known = self.history.workers.get(worker)
         if known is None or known.joined.incarnation != incarnation:
             raise ProtocolError(409, f"worker {worker!r} has not joined in this incarnation", must_join=True)
         if known.lost_s is not None and not self.is_over:
             raise ProtocolError(409, f"worker {worker!r} was given up: join again", must_join=True)
-        self._last_seen_s[worker] = self._now_s()
 
     def _own_trial(self, number: int, worker: str, incarnation: str) -> TrialHistory:
         trial = self.history.trials.get(number)

@@ -133,6 +133,7 @@ class Master:
             config.search,
             self.resolved.initial,
             space=self.resolved.space,
+            num_workers=config.num_workers,
             specialise=self.resolved.workload.specialise,
             seed=config.seed,
             memory=self.resolved.memory,

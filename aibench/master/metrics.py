@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aibench.master.coordinator import Coordinator
@@ -42,6 +42,12 @@ class _RunCollector(Collector):
             "Architectures found by workers that wait for a trial.",
             value=self._coordinator.num_waiting_proposals,
         )
+        proposals = CounterMetricFamily(
+            "aibench_proposals", "Architectures found by workers, by what became of them.", labels=["fate"]
+        )
+        for fate, number in self._coordinator.proposal_fates.items():
+            proposals.add_metric([fate], number)
+        yield proposals
         if score := compute_score(history):
             final = score.final
             yield GaugeMetricFamily("aibench_score_ops_per_second", "Score.", value=final.ops_per_s)

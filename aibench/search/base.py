@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aibench.api.events import Lineage
 from aibench.architecture import Architecture
@@ -11,10 +11,16 @@ from aibench.architecture import Architecture
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """A network that a trial may train, and where it comes from."""
+    """A network that a trial may train, and where it comes from.
+
+    Attributes:
+        bound: Validation error that its search hopes for, below 0 perhaps but finite; of several proposals of
+            one search the least is tried first. A search that ranks nothing leaves it at 1.
+    """
 
     architecture: Architecture
     lineage: Lineage
+    bound: float = 1.0
 
 
 class ArchitectureSearch(Protocol):
@@ -41,6 +47,14 @@ class ArchitectureSearch(Protocol):
             ValueError: The error is not in 0..1.
         """
         ...
+
+
+class Told(NamedTuple):
+    """What a search was told of one trial."""
+
+    trial: int
+    architecture: Architecture
+    error: float | None
 
 
 def initial_proposal(initial: Architecture) -> Proposal:

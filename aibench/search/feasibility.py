@@ -8,6 +8,7 @@ from aibench.counting import count
 from aibench.errors import ConfigError
 from aibench.search.config import SearchConfig
 from aibench.search.fitting import Fitting
+from aibench.search.neutral import lasting_kinds
 
 
 def check_children(config: SearchConfig, fitting: Fitting) -> None:
@@ -21,7 +22,7 @@ def check_children(config: SearchConfig, fitting: Fitting) -> None:
     initial_ops = count(initial).aiperf_ops.train
     ratios: list[float] = []
     too_large: Architecture | None = None
-    for morph in applicable(initial):
+    for morph in applicable(initial, kinds=lasting_kinds(initial, fitting.neutralised)):
         child = apply(initial, morph)
         ratios.append(count(child).aiperf_ops.train / initial_ops)
         if ratios[-1] > config.max_ops_ratio:

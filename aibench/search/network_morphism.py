@@ -13,6 +13,7 @@ from __future__ import annotations
 import bisect
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
 from aibench.search.mutator import Fits, Mutator, always_fits
-from aibench.search.surrogate import Surrogate, error_of
+from aibench.search.surrogate import ERROR_OFFSET, Surrogate, error_of
 
 NUM_PARENTS = 32
 FROM_SCRATCH_SHARE = 0.1
@@ -42,7 +43,10 @@ class _Parent(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """A network and the morphs that made it from its parent."""
+    """A network and the morphs that made it from its parent.
+
+    ``hoped_error`` is its error's lower bound by the mean weight of uncertainty, so that proposals compare.
+    """
 
     network: Architecture
     parent: Architecture
@@ -50,10 +54,14 @@ class _Sequence(NamedTuple):
 
 
 class _Bounded(NamedTuple):
-    """A sequence with the lower bound and the mean that are predicted for its error's logarithm."""
+    """A sequence with the lower bound and the mean that are predicted for its error's logarithm.
+
+    ``hoped_error`` is a bound, too, of the error itself and the same for every draw of the weight.
+    """
 
     bound: float
     mean: float
+    hoped_error: float
     sequence: _Sequence
 
 
@@ -69,6 +77,8 @@ class NetworkMorphismSearch:
         seed: Seed of all draws.
         fits: Whether a network can be trained at all, such as in the memory there is.
         kinds: Of the morphs that are drawn.
+        num_candidates: Networks that are compared for a proposal; None for few, as befits a search that is
+            waited for.
     """
 
     def __init__(
@@ -80,10 +90,12 @@ class NetworkMorphismSearch:
         seed: int,
         fits: Fits = always_fits,
         kinds: Kinds = ALL_KINDS,
+        num_candidates: int | None = None,
     ) -> None:
         self._initial = initial
         self._max_morphs = max_morphs
         self._kinds = kinds
+        self._num_candidates = num_candidates
         self._mutator = Mutator(
             initial,
             origin="network_morphism",
@@ -103,12 +115,13 @@ class NetworkMorphismSearch:
         if best is None:
             return self._mutator.draw(self._pick_parent)
         child = best.sequence
-        return self._mutator.proposal(
+        proposal = self._mutator.proposal(
             child.network,
             parent=child.parent,
             morphs=child.morphs,
             predicted_error=error_of(best.mean),
         )
+        return replace(proposal, bound=best.hoped_error)
 
     def claimed(self, architecture: Architecture) -> None:
         """Go on to the next draw and propose this network no more."""
@@ -139,8 +152,7 @@ class NetworkMorphismSearch:
         if not self._told_hashes:
             return None
         weight = rng.expovariate(1.0 / MEAN_UNCERTAINTY_WEIGHT)
-        num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
-        num_candidates = min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
+        num_candidates = self._num_candidates or self._few_candidates()
         num_rounds = min(self._max_morphs, num_candidates)
         best: _Bounded | None = None
         for _ in range(num_rounds):
@@ -151,6 +163,10 @@ class NetworkMorphismSearch:
                     best = child
                     break
         return best
+
+    def _few_candidates(self) -> int:
+        num_candidates = len(self._told_hashes) // RESULTS_PER_CANDIDATE
+        return min(max(num_candidates, MIN_CANDIDATES), MAX_CANDIDATES)
 
     def _children(self, best: _Sequence | None, num_children: int, rng: random.Random) -> list[_Sequence]:
         """New networks one morph away from the best one, or each from a parent of its own without one."""
@@ -175,5 +191,6 @@ class NetworkMorphismSearch:
             return []
         means, deviations = self._surrogate.predict(np.array([embed(child.network) for child in children]))
         bounds: list[float] = (means - weight * deviations).tolist()
-        bounded = map(_Bounded, bounds, means.tolist(), children)
+        hopes = np.exp(means - MEAN_UNCERTAINTY_WEIGHT * deviations) - ERROR_OFFSET
+        bounded = map(_Bounded, bounds, means.tolist(), hopes.tolist(), children)
         return sorted(bounded, key=lambda child: child.bound)

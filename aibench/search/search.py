@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -12,9 +12,10 @@ from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
+from aibench.architecture.morphs import Kinds
 from aibench.counting import count
 from aibench.errors import ArchitectureError, ConfigError
-from aibench.search.base import ArchitectureSearch, Proposal, check_error, initial_proposal
+from aibench.search.base import ArchitectureSearch, Proposal, Told, check_error, initial_proposal
 from aibench.search.config import SearchConfig, resolve_first_points
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fitting import Fitted, Fitting
@@ -23,10 +24,14 @@ from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.memory import MemoryLimit
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.neutral import Specialise, lasting_kinds
-from aibench.search.pool import Admission, ProposalPool
+from aibench.search.pool import Admission, Fate, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
 MAX_POOL_SIZE = 256
+MIN_WANTED_PROPOSALS = 4
+MIN_MISSED_TRIALS = 16
+PROPOSALS_PER_WORKER = 2
+"""As many are wanted, and as many trials may end before one is stale: by then as many were handed out."""
 
 _MorphingSearch = RandomArchitectureSearch | EvolutionarySearch | NetworkMorphismSearch
 
@@ -58,6 +63,7 @@ class Search:
         specialise: Applies those of the given hyper-parameters that change a network.
         seed: Seed of all draws.
         memory: What training may take; None for no limit.
+        num_workers: Workers that may propose.
 
     Raises:
         ArchitectureError: A value of the space fits no network.
@@ -74,11 +80,13 @@ class Search:
         specialise: Specialise,
         seed: int,
         memory: MemoryLimit | None = None,
+        num_workers: int = 1,
     ) -> None:
         self._is_enabled = config.is_enabled
         self._fitting = Fitting(initial, space=space, specialise=specialise, memory=memory)
         self._initial = self._fitting.initial
         self._max_train_ops = config.max_ops_ratio * count(self._initial).aiperf_ops.train
+        self._kinds = lasting_kinds(self._initial, self._fitting.neutralised)
         self._trained_hashes: dict[str, str] = {}
         self._claimed_hashes: dict[str, str] = {}
         self._architectures = self._architecture_search(config, seed)
@@ -88,13 +96,45 @@ class Search:
             seed=seed,
             first_points=resolve_first_points(config.first_points, space),
         )
-        self._pool = ProposalPool(max_size=MAX_POOL_SIZE)
+        num_proposals = PROPOSALS_PER_WORKER * num_workers
+        self._num_wanted = min(MAX_POOL_SIZE, max(MIN_WANTED_PROPOSALS, num_proposals))
+        self._pool = ProposalPool(max_size=MAX_POOL_SIZE, max_missed=max(MIN_MISSED_TRIALS, num_proposals))
+        self._told: list[Told] = []
         self._running: dict[int, Architecture] = {}
 
     @property
     def num_waiting_proposals(self) -> int:
         """Workers' proposals that wait in the pool."""
         return len(self._pool)
+
+    @property
+    def wants_proposals(self) -> bool:
+        """Whether few proposals wait, and workers have results to learn from."""
+        return self._is_enabled and bool(self._trained_hashes) and len(self._pool) < self._num_wanted
+
+    @property
+    def proposal_fates(self) -> Mapping[Fate, int]:
+        """What became of the workers' proposals."""
+        return self._pool.fates
+
+    @property
+    def neutral_initial(self) -> Architecture:
+        """The initial network as architecture searches see it."""
+        return self._initial
+
+    @property
+    def kinds(self) -> Kinds:
+        """The morphs that architecture searches draw."""
+        return self._kinds
+
+    @property
+    def max_train_ops(self) -> float:
+        """Most training operations per image of a network as architecture searches see it."""
+        return self._max_train_ops
+
+    def told_since(self, since: int, *, limit: int) -> Sequence[Told]:
+        """At most ``limit`` of what `tell` was called with after its first ``since`` calls, in order."""
+        return self._told[since : since + limit]
 
     def ask(self, trial: int) -> Candidate:
         """The candidate for a new trial: a worker's proposal if one waits, else the search's own.
@@ -104,7 +144,7 @@ class Search:
         """
         if trial in self._running:
             raise ValueError(f"trial {trial}: is running already")
-        proposal, fitted = self._fitted(trial, self._pool.take() or self._own_proposal())
+        proposal, fitted = self._fitted(trial, self._next_proposal())
         self._hyper_parameters.start(trial, fitted.hyper_parameters)
         self._claim(trial, fitted.architecture)
         return Candidate(
@@ -139,18 +179,28 @@ class Search:
         if error is not None:
             self._trained_hashes.setdefault(neutral.content_hash, architecture.content_hash)
         self._architectures.tell(neutral, error)
+        self._told.append(Told(trial, neutral, error))
+        self._pool.trial_closed()
 
-    def propose(self, document: ArchitectureDocument, lineage: Lineage) -> Admission:
-        """Take a worker's proposal into the pool, or say why not; nothing in it can raise."""
+    def propose(
+        self, document: ArchitectureDocument, lineage: Lineage, *, bound: float, num_known: int
+    ) -> Admission:
+        """Take a worker's proposal into the pool, or say why not; nothing in it can raise.
+
+        Args:
+            bound: Validation error that the worker hopes for; finite.
+            num_known: Closed trials that the worker had learned from, as `told_since` counts them.
+        """
         if not self._is_enabled:
-            return Admission(accepted=False, reason="this run searches no architectures")
+            return self._pool.refuse("this run searches no architectures")
         try:
             architecture = self._fitting.neutralised(document.to_architecture())
             self._check_proposal(architecture)
         except (ArchitectureError, ValueError) as error:  # Python prints no integer over 4,300 digits
-            return Admission(accepted=False, reason=str(error))
+            return self._pool.refuse(str(error))
         lineage = msgspec.structs.replace(lineage, origin="worker")
-        return self._pool.add(Proposal(architecture=architecture, lineage=lineage))
+        proposal = Proposal(architecture=architecture, lineage=lineage, bound=bound)
+        return self._pool.add(proposal, num_known=num_known)
 
     def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
         if not config.is_enabled:
@@ -161,17 +211,17 @@ class Search:
             max_train_ops=self._max_train_ops,
             seed=seed,
             fits=self._fitting.fits,
-            kinds=lasting_kinds(self._initial, self._fitting.neutralised),
+            kinds=self._kinds,
         )
 
-    def _own_proposal(self) -> Proposal:
-        """The architecture search's proposal; its lineage names the parent as it was or is trained."""
-        proposal = self._architectures.ask()
+    def _next_proposal(self) -> Proposal:
+        """A worker's proposal or the search's own; its lineage names the parent as it was or is trained."""
+        proposal = self._pool.take() or self._architectures.ask()
         parent = proposal.lineage.parent
-        if parent is not None:
-            parent = self._trained_hashes.get(parent) or self._claimed_hashes.get(parent, parent)
-        lineage = msgspec.structs.replace(proposal.lineage, parent=parent)
-        return Proposal(architecture=proposal.architecture, lineage=lineage)
+        if parent is None:
+            return proposal
+        parent = self._trained_hashes.get(parent) or self._claimed_hashes.get(parent, parent)
+        return replace(proposal, lineage=msgspec.structs.replace(proposal.lineage, parent=parent))
 
     def _fitted(self, trial: int, proposal: Proposal) -> tuple[Proposal, Fitted]:
         fitted = self._fitting.fitted(proposal.architecture, self._hyper_parameters.draws(trial))

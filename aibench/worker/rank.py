@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -33,13 +32,14 @@ from aibench.registry import workload_type
 from aibench.worker.agent import GANG_PID_VARIABLE
 from aibench.worker.connection import Connection
 from aibench.worker.inventory import place_rank, take_inventory
+from aibench.worker.parent import end_with_parent
+from aibench.worker.proposer_process import ProposerProcess
 from aibench.worker.session import Claim, Session, finish_request
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 logger = logging.getLogger(__name__)
 
-PARENT_POLL_S = 1.0
 BLAME_GRACE_S = 3.0
 REPORT_TIMEOUT_S = 30.0
 
@@ -66,7 +66,7 @@ def run_rank(settings: RankSettings) -> None:
     Raises:
         Exception: This rank cannot go on; torchrun restarts the gang.
     """
-    _end_with_parent()
+    end_with_parent(int(os.environ[GANG_PID_VARIABLE]))  # an orphan would hold its device for ever
     local_rank = int(os.environ["LOCAL_RANK"])
     position = settings.first_device + local_rank
     device, description = place_rank(take_inventory(), settings.device, position)
@@ -136,9 +136,12 @@ class _Leader(_Rank):
     def __init__(self, settings: RankSettings, joining: JoinRequest, gang: Gang) -> None:
         super().__init__(settings, joining, gang)
         self._session = Session(settings.control_file, joining, self._progress)
+        self._proposer = ProposerProcess(settings.control_file, joining)
 
     def serve(self) -> None:
-        trainer = self._open_trainer(_broadcast(self._session.join(), JoinReply))
+        reply = _broadcast(self._session.join(), JoinReply)
+        trainer = self._open_trainer(reply)
+        self._proposer.start(reply.search)
         claim = self._session.claim()
         while True:
             waiting_since_s = time.perf_counter()
@@ -151,6 +154,7 @@ class _Leader(_Rank):
             if spec is None:
                 break
             claim = self._train(trainer, spec, search_wait_s)
+        self._proposer.stop()
         self._session.close()
 
     def _train(self, trainer: Trainer, spec: TrialSpec, search_wait_s: float) -> Future[Claim]:
@@ -234,15 +238,3 @@ def _broadcast_flag(flag: bool) -> bool:
     tensor = torch.tensor([int(flag)], dtype=torch.uint8)
     dist.broadcast(tensor, 0)
     return bool(tensor.item())
-
-
-def _end_with_parent() -> None:
-    """End this process when torchrun is gone, however it went: an orphan would hold its device for ever."""
-    gang_pid = int(os.environ[GANG_PID_VARIABLE])
-
-    def watch() -> None:
-        while os.getppid() == gang_pid:
-            time.sleep(PARENT_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

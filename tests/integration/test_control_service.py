@@ -15,7 +15,16 @@ from support.fake_workload import make_config
 from support.served_master import ServedMaster
 
 from aibench.api.events import EndReason, Lineage
-from aibench.api.protocol import ROUTES, ClaimReply, ClaimRequest, EpochRequest, JoinReply, ProposeRequest
+from aibench.api.protocol import (
+    ROUTES,
+    ClaimReply,
+    ClaimRequest,
+    EpochRequest,
+    HistoryReply,
+    HistoryRequest,
+    JoinReply,
+    ProposeRequest,
+)
 from aibench.architecture import Shape
 from aibench.architecture.resnet import resnet
 from aibench.errors import ConfigError
@@ -24,6 +33,14 @@ from aibench.score.html import render_html
 from aibench.score.report import build_report
 
 CLAIM = ClaimRequest(worker="w0", incarnation="a", request="r1")
+PROPOSAL = ProposeRequest(
+    worker="w0",
+    incarnation="a",
+    architecture=resnet("resnet18", Shape(3, 8, 8), 10, width=6).to_document(),
+    lineage=Lineage(origin="evolution"),
+    bound=0.5,
+    num_known=0,
+)
 EPOCH = EpochRequest(worker="w0", incarnation="a", trial=1, result=epoch_result(1))
 
 
@@ -48,6 +65,11 @@ def send(master: ServedMaster, path: str, body: bytes) -> httpx.Response:
         return client.post(path, content=body)
 
 
+def history(master: ServedMaster, since: int = 0) -> HistoryReply:
+    request = HistoryRequest(worker="w0", incarnation="a", since=since)
+    return msgspec.json.decode(master.post("/v1/history", request).content, type=HistoryReply)
+
+
 def refusal(response: httpx.Response) -> str:
     body = response.json()
     assert set(body) == {"error", "must_join"}
@@ -57,7 +79,7 @@ def refusal(response: httpx.Response) -> str:
 # Who is heard -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*ROUTES, "/v1/history", "/metrics", "/", "/no-such-thing", "/healthz/"])
+@pytest.mark.parametrize("path", [*ROUTES, "/metrics", "/", "/no-such-thing", "/healthz/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "HEAD"])
 def test_without_the_token_nothing_but_health_is_answered(idle: ServedMaster, path: str, method: str) -> None:
     token = idle.token
@@ -83,7 +105,7 @@ def test_health_needs_no_token(idle: ServedMaster) -> None:
         ("POST", "/", 404),
         ("GET", "/v1/claim", 405),
         ("DELETE", "/v1/join", 405),
-        ("POST", "/v1/history", 405),
+        ("GET", "/v1/history", 405),
         ("POST", "/metrics", 405),
         ("POST", "/healthz", 405),
     ],
@@ -192,18 +214,32 @@ def test_json_without_end_of_depth_is_refused(idle: ServedMaster, open_: bytes, 
         assert send(idle, path, body).status_code in (400, 422)
 
 
-@pytest.mark.parametrize("since", ["-1", "1.5", "x", "٣", "9" * 13, "", "%ff", "1%0a"])
-def test_history_wants_a_whole_number(idle: ServedMaster, since: str) -> None:
-    with idle.client() as client:
-        response = client.get(f"/v1/history?since={since}")
+@pytest.mark.parametrize("since", [b"-1", b"1.5", b'"1"', b"null", b"true", b"9" * 30])
+def test_history_wants_a_whole_number(idle: ServedMaster, since: bytes) -> None:
+    response = send(idle, "/v1/history", VALID + b',"since":' + since + b"}")
     assert response.status_code == 422
-    assert "expected a whole number from 0" in refusal(response)
+    assert "$.since" in refusal(response)
 
 
-def test_history_starts_at_the_beginning_by_default(idle: ServedMaster) -> None:
-    with idle.client() as client:
-        assert client.get("/v1/history").json() == {"entries": [], "next_since": 0}
-        assert client.get("/v1/history?since=999999999999").json()["next_since"] == 999999999999
+def test_history_is_empty_before_the_first_trial_has_ended(master: ServedMaster) -> None:
+    master.post("/v1/join", join_request())
+    for since in (0, 999999999999):
+        reply = history(master, since)
+        assert (reply.entries, reply.next_since, reply.wants_proposal, reply.stop) == (
+            (),
+            since,
+            False,
+            False,
+        )
+
+
+@pytest.mark.parametrize("bound", [b"null", b"NaN", b"1e400", b"-Infinity", b'"0.5"'])
+def test_a_proposal_without_a_finite_bound_is_refused(master: ServedMaster, bound: bytes) -> None:
+    master.post("/v1/join", join_request())
+    body = msgspec.json.encode(PROPOSAL).replace(b'"bound":0.5', b'"bound":' + bound)
+    assert send(master, "/v1/propose", body).status_code in (400, 422)
+    assert metrics(master)["aibench_waiting_proposals"] == 0
+    assert send(master, "/v1/propose", msgspec.json.encode(PROPOSAL)).json()["accepted"] is True
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
@@ -247,9 +283,7 @@ def test_a_trial_goes_from_join_to_history(master: ServedMaster) -> None:
         assert master.post("/v1/epoch", message).json() == {"stop": False}
     finish = {"worker": "w0", "incarnation": "a", "trial": 1, "outcome": "completed"}
     assert master.post("/v1/finish", finish).json() == {"stop": False}
-    with master.client() as client:
-        history = client.get("/v1/history").json()
-    assert [(entry["trial"], entry["error"]) for entry in history["entries"]] == [(1, 0.25)]
+    assert [(entry.trial, entry.error) for entry in history(master).entries] == [(1, 0.25)]
     kinds = [event["event"] for event in master.events()]
     assert kinds == [
         "run_started",
@@ -341,6 +375,11 @@ def test_metrics_tell_trials_workers_and_the_score(master: ServedMaster) -> None
         'aibench_trials{outcome="running"}': 0,
         "aibench_workers": 0,
         "aibench_waiting_proposals": 0,
+        'aibench_proposals_total{fate="accepted"}': 0,
+        'aibench_proposals_total{fate="refused"}': 0,
+        'aibench_proposals_total{fate="handed_out"}': 0,
+        'aibench_proposals_total{fate="stale"}': 0,
+        'aibench_proposals_total{fate="displaced"}': 0,
     }
     master.post("/v1/join", join_request())
     master.post("/v1/claim", CLAIM)
@@ -348,14 +387,12 @@ def test_metrics_tell_trials_workers_and_the_score(master: ServedMaster) -> None
     master.post("/v1/claim", msgspec.structs.replace(CLAIM, request="r2"))
     failed = {"worker": "w0", "incarnation": "a", "trial": 2, "outcome": "failed"}
     master.post("/v1/finish", failed)
-    network = resnet("resnet18", Shape(3, 8, 8), 10, width=6).to_document()
-    lineage = Lineage(origin="worker")
-    master.post(
-        "/v1/propose",
-        ProposeRequest(worker="w0", incarnation="a", architecture=network, lineage=lineage),
-    )
+    for _ in range(2):
+        master.post("/v1/propose", PROPOSAL)
     found = metrics(master)
     assert found["aibench_waiting_proposals"] == 1
+    assert found['aibench_proposals_total{fate="accepted"}'] == 1
+    assert found['aibench_proposals_total{fate="refused"}'] == 1
     assert found['aibench_trials{outcome="running"}'] == 1
     assert found['aibench_trials{outcome="failed"}'] == 1
     assert found["aibench_workers"] == 1

@@ -18,6 +18,8 @@ from aibench.api.protocol import (
     EpochRequest,
     FinishRequest,
     HeartbeatRequest,
+    HistoryReply,
+    HistoryRequest,
     JoinReply,
     JoinRequest,
 )
@@ -46,6 +48,7 @@ def make_search(resolved: ResolvedRun) -> Search:
         specialise=resolved.workload.specialise,
         seed=resolved.config.seed,
         memory=resolved.memory,
+        num_workers=resolved.config.num_workers,
     )
 
 
@@ -169,6 +172,9 @@ class FakeMaster:
         return self.coordinator.heartbeat(
             HeartbeatRequest(worker=worker, incarnation=life, trial=trial, **images)
         )
+
+    def history_since(self, since: int, worker: str = "w0", life: str = "a") -> HistoryReply:
+        return self.coordinator.history_since(HistoryRequest(worker=worker, incarnation=life, since=since))
 
 
 def one_worker(**sections: Any) -> FakeMaster:

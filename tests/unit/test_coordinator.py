@@ -293,6 +293,8 @@ def propose(master: FakeMaster, width: int = 6, classes: int = 10) -> Any:
         incarnation="a",
         architecture=architecture.to_document(),
         lineage=Lineage(origin="me", parent="p"),
+        bound=0.5,
+        num_known=0,
     )
     return master.coordinator.propose(request)
 
@@ -325,9 +327,9 @@ def test_history_lists_closed_trials_with_an_error_in_the_order_of_their_end() -
     third = master.lease(request="r3").trial
     master.finish(third, Outcome.FAILED)
     master.complete(first)
-    reply = master.coordinator.history_since(0)
+    reply = master.history_since(0)
     assert [(entry.trial, entry.error) for entry in reply.entries] == [(second, 0.1), (first, 0.25)]
     assert reply.next_since == 3
-    assert [entry.trial for entry in master.coordinator.history_since(1).entries] == [first]
-    assert master.coordinator.history_since(reply.next_since).entries == ()
-    assert master.coordinator.history_since(50).next_since == 50
+    assert [entry.trial for entry in master.history_since(1).entries] == [first]
+    assert master.history_since(reply.next_since).entries == ()
+    assert master.history_since(50).next_since == 50

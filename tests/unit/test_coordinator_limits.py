@@ -282,7 +282,7 @@ def test_a_restarted_master_knows_leases_claims_and_rounds() -> None:
     resumed.epoch(spec.trial, 2)
     following = resumed.lease(request="r3")
     assert (following.trial, following.round, following.epochs) == (3, 3, 4)
-    assert [e.trial for e in resumed.coordinator.history_since(0).entries] == [1]
+    assert [e.trial for e in resumed.history_since(0).entries] == [1]
 
 
 def test_a_restarted_master_tells_history_in_the_old_order_of_ends() -> None:
@@ -290,9 +290,9 @@ def test_a_restarted_master_tells_history_in_the_old_order_of_ends() -> None:
     first, second = master.lease(request="r1").trial, master.lease(request="r2").trial
     master.complete(second)
     master.complete(first)
-    expected = master.coordinator.history_since(0)
+    expected = master.history_since(0)
     assert [entry.trial for entry in expected.entries] == [second, first]
-    assert master.restart().coordinator.history_since(0) == expected
+    assert master.restart().history_since(0) == expected
 
 
 def test_a_restarted_master_gives_workers_a_whole_lease_to_come_back() -> None:

@@ -142,7 +142,7 @@ def test_defect_5_a_network_that_cannot_be_built_is_refused() -> None:
 
 def test_defect_5_a_proposal_that_cannot_be_built_is_refused_and_not_replaced() -> None:
     search = make_search()
-    admission = search.propose(ArchitectureDocument(nodes=UNBUILDABLE), LINEAGE)
+    admission = search.propose(ArchitectureDocument(nodes=UNBUILDABLE), LINEAGE, bound=0.5, num_known=0)
     assert not admission.accepted
     assert admission.reason == "node 1 (conv): kernel 9 does not fit a side of 4 with padding 0"
     assert search.num_waiting_proposals == 0

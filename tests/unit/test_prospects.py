@@ -62,7 +62,7 @@ def test_a_warm_up_trial_is_told_by_the_error_predicted_at_the_full_budget(told:
     assert predicted == pytest.approx(0.162450, abs=1e-6)
     assert told == [(trial, predicted)]
     assert master.history.trials[trial].error == pytest.approx(0.2)
-    assert [entry.error for entry in master.coordinator.history_since(0).entries] == [predicted]
+    assert [entry.error for entry in master.history_since(0).entries] == [predicted]
 
 
 def test_without_prediction_the_best_error_is_told(told: Told) -> None:

@@ -81,7 +81,7 @@ def make_search(memory: MemoryLimit | None = None, *, seed: int = 1, **config: A
 
 
 def proposed(search: Search, network: Architecture, trial: int = 1) -> Any:
-    assert search.propose(network.to_document(), LINEAGE) == (True, "")
+    assert search.propose(network.to_document(), LINEAGE, bound=0.5, num_known=0) == (True, "")
     return search.ask(trial)
 
 
@@ -158,7 +158,7 @@ def test_a_proposal_over_the_memory_limit_is_refused_with_the_reason() -> None:
     wide = resnet("resnet18", Shape(3, 16, 16), 10, width=12)
     needed = 32 * count(wide).parameters / BYTES_PER_GIB
     allowed = 1.5 * 32 * count(INITIAL).parameters / BYTES_PER_GIB
-    assert search.propose(wide.to_document(), LINEAGE) == (
+    assert search.propose(wide.to_document(), LINEAGE, bound=0.5, num_known=0) == (
         False,
         f"needs an estimated {needed:.3g} GiB per rank for training, expected at most {allowed:g} GiB "
         "(with batch 32) (search.max_memory_gib)",
@@ -194,7 +194,7 @@ def test_a_first_point_that_does_not_fit_a_network_gives_way() -> None:
 def test_a_trial_that_runs_already_leaves_the_waiting_proposals_alone() -> None:
     search = make_search()
     search.ask(1)
-    assert search.propose(PERCEPTRON.to_document(), LINEAGE).accepted
+    assert search.propose(PERCEPTRON.to_document(), LINEAGE, bound=0.5, num_known=0).accepted
     with pytest.raises(ValueError, match="trial 1: is running already"):
         search.ask(1)
     assert search.num_waiting_proposals == 1

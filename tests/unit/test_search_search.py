@@ -30,6 +30,7 @@ from aibench.counting import count
 from aibench.errors import ArchitectureError, ConfigError
 from aibench.search import search as search_module
 from aibench.search.config import SearchConfig
+from aibench.search.pool import Admission
 from aibench.search.search import Candidate, Search
 
 INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
@@ -68,6 +69,10 @@ def run(search: Search, trials: range) -> list[Candidate]:
         candidates.append(search.ask(trial))
         search.tell(trial, 1.0 / (1 + trial))
     return candidates
+
+
+def propose(search: Search, document: ArchitectureDocument) -> Admission:
+    return search.propose(document, LINEAGE, bound=0.5, num_known=0)
 
 
 def network(*nodes: Node) -> ArchitectureDocument:
@@ -222,7 +227,7 @@ def test_the_sampler_learns_accuracy_and_not_error() -> None:
 def test_a_proposal_of_a_worker_comes_before_the_search_itself() -> None:
     search = make_search()
     proposed = apply(INITIAL, Deepen(3, "block"))
-    assert search.propose(proposed.to_document(), LINEAGE) == (True, "")
+    assert propose(search, proposed.to_document()) == (True, "")
     assert search.num_waiting_proposals == 1
     candidate = search.ask(1)
     assert candidate.lineage == Lineage(origin="worker", parent="parent", morphs=("deepen@3:conv",))
@@ -234,15 +239,15 @@ def test_a_proposal_of_a_worker_comes_before_the_search_itself() -> None:
 def test_a_proposal_waits_only_once() -> None:
     search = make_search()
     document = apply(INITIAL, Widen(1)).to_document()
-    assert search.propose(document, LINEAGE).accepted
-    assert search.propose(document, LINEAGE) == (False, "the same network waits in the pool already")
+    assert propose(search, document).accepted
+    assert propose(search, document) == (False, "the same network waits in the pool already")
 
 
 def test_a_network_that_a_trial_had_is_not_taken_again() -> None:
     search = make_search()
     trained = apply(INITIAL, Widen(1))
     search.restore(1, trained, {"learning_rate": 0.1, "kernel": 3})
-    assert search.propose(trained.to_document(), LINEAGE) == (
+    assert propose(search, trained.to_document()) == (
         False,
         "a trial has had the same network already",
     )
@@ -251,15 +256,16 @@ def test_a_network_that_a_trial_had_is_not_taken_again() -> None:
 def test_the_pool_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "MAX_POOL_SIZE", 2)
     search = make_search()
-    for place in (3, 6, 10):
-        assert search.propose(apply(INITIAL, Deepen(place, "conv")).to_document(), LINEAGE).accepted
+    documents = [apply(INITIAL, Deepen(place, "conv")).to_document() for place in (3, 6, 10)]
+    answers = [propose(search, document) for document in documents]
+    assert answers == [(True, ""), (True, ""), (False, "2 better ones wait in the pool")]
     assert search.num_waiting_proposals == 2
 
 
 def test_a_run_without_architecture_search_takes_no_proposals() -> None:
     search = make_search(SearchConfig(architecture="none"))
     document = apply(INITIAL, Widen(1)).to_document()
-    assert search.propose(document, LINEAGE) == (False, "this run searches no architectures")
+    assert propose(search, document) == (False, "this run searches no architectures")
 
 
 DOUBLINGS = 16_000
@@ -294,7 +300,7 @@ DOUBLINGS = 16_000
     ],
 )
 def test_an_unfit_proposal_is_refused_with_a_reason(document: ArchitectureDocument, reason: str) -> None:
-    assert make_search().propose(document, LINEAGE) == (False, reason)
+    assert propose(make_search(), document) == (False, reason)
 
 
 def test_a_proposal_without_weights_is_refused() -> None:
@@ -302,14 +308,14 @@ def test_a_proposal_without_weights_is_refused() -> None:
         (IMAGE, Conv(inputs=(0,), channels=3, kernel=1), GlobalAvgPool(inputs=(1,)), BatchNorm(inputs=(2,)))
     )
     search = Search(SearchConfig(), initial, space=SPACE, specialise=specialise, seed=1)
-    refusal = search.propose(network(IMAGE, GlobalAvgPool(inputs=(0,))), LINEAGE)
+    refusal = propose(search, network(IMAGE, GlobalAvgPool(inputs=(0,))))
     assert refusal == (False, "0 parameters: expected a network that can be trained")
 
 
 def test_a_proposal_that_costs_too_much_is_refused() -> None:
     wide = resnet("resnet18", Shape(3, 16, 16), 10, width=64)
     assert count(INITIAL).aiperf_ops.train == 13_712_341
-    assert make_search().propose(wide.to_document(), LINEAGE) == (
+    assert propose(make_search(), wide.to_document()) == (
         False,
         f"{count(wide).aiperf_ops.train} training operations per image: expected at most 54849364 "
         "(search.max_ops_ratio)",
@@ -321,7 +327,7 @@ def test_the_limit_itself_is_allowed() -> None:
     ratio = count(child).aiperf_ops.train / count(INITIAL).aiperf_ops.train
     for factor, accepted in ((1.0001, True), (0.9999, False)):
         search = make_search(SearchConfig(max_ops_ratio=ratio * factor))
-        assert search.propose(child.to_document(), LINEAGE).accepted is accepted
+        assert propose(search, child.to_document()).accepted is accepted
 
 
 def test_a_proposal_too_large_to_print_is_refused() -> None:
@@ -332,7 +338,7 @@ def test_a_proposal_too_large_to_print_is_refused() -> None:
         Flatten(inputs=(DOUBLINGS,)),
         Dense(inputs=(DOUBLINGS + 1,), features=10),
     )
-    refusal = make_search().propose(document, LINEAGE)
+    refusal = propose(make_search(), document)
     assert not refusal.accepted
     assert "4300 digits" in refusal.reason
 
@@ -346,7 +352,7 @@ def test_a_proposal_that_cannot_be_specialised_gives_way_to_the_initial_network(
         return architecture
 
     search = Search(SearchConfig(), INITIAL, space=SPACE, specialise=refuse_proposed, seed=1)
-    assert search.propose(proposed.to_document(), LINEAGE).accepted
+    assert propose(search, proposed.to_document()).accepted
     candidate = search.ask(1)
     assert (candidate.architecture, candidate.lineage) == (INITIAL, Lineage(origin="initial"))
 
@@ -358,7 +364,7 @@ def test_a_proposal_need_not_descend_from_a_known_network() -> None:
         GlobalAvgPool(inputs=(1,)),
         Dense(inputs=(2,), features=10),
     )
-    assert make_search().propose(pooled, LINEAGE) == (True, "")
+    assert propose(make_search(), pooled) == (True, "")
 
 
 @pytest.mark.parametrize("algorithm", ["random", "evolution", "network_morphism"])
