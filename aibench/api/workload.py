@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from aibench.api.clock import RankTimes
+from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain, Scalar
 from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
@@ -159,6 +160,29 @@ class Workload(Protocol):
 
     def training_memory_bytes(self, architecture: Architecture, batch_size: int) -> int:
         """Estimated device memory to train with ``batch_size`` images on one rank."""
+        ...
+
+    def features(self) -> Mapping[str, float]:
+        """Finite numbers that tell this data set and its initial network from others; may be none.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+        ...
+
+    def network_features(self) -> Mapping[str, float]:
+        """Further ones, measured by running the initial network; may be none.
+
+        Called in a process of its own, so that it may import what the master does not.
+
+        Raises:
+            DataError: The data cannot be read.
+            ModuleNotFoundError: A package that this takes is not installed.
+        """
+        ...
+
+    def experience(self) -> ExperienceTable | None:
+        """Trainings on other data sets, with features by the same names; None if none are like this one's."""
         ...
 
     def open(self, gang: Gang) -> Trainer:

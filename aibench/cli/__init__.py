@@ -16,7 +16,7 @@ import click
 from aibench import __version__
 from aibench.cli.compare import compare_search_command
 from aibench.cli.count import count_command
-from aibench.cli.gang import devices_command, rank_command, worker_command
+from aibench.cli.gang import devices_command, network_features_command, rank_command, worker_command
 from aibench.cli.inspect import report_command, score_command, verify_command
 from aibench.cli.run import resume_command, run_command
 from aibench.cli.smoke import smoke_command
@@ -79,5 +79,6 @@ for _command in (
     worker_command,
     rank_command,
     devices_command,
+    network_features_command,
 ):
     main.add_command(_command)

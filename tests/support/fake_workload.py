@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain
 from aibench.api.workload import (
     Count,
@@ -68,6 +69,15 @@ class FakeWorkload:
 
     def training_memory_bytes(self, architecture: Architecture, batch_size: Count) -> int:
         return batch_size
+
+    def features(self) -> Mapping[str, float]:
+        return {}
+
+    def network_features(self) -> Mapping[str, float]:
+        return {}
+
+    def experience(self) -> ExperienceTable | None:
+        return None
 
     def open(self, gang: Gang) -> Trainer:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
 VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
-HIDDEN = ["worker", "rank", "devices"]
+HIDDEN = ["worker", "rank", "devices", "network-features"]
 
 
 def imported_modules(code: str) -> set[str]:
@@ -41,6 +41,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "worker": ["--control", "--device", "--first-device", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
         "devices": [],
+        "network-features": ["workload"],
     }
     assert [name for name, command in main.commands.items() if command.hidden] == HIDDEN
 
