@@ -23,7 +23,8 @@ def guided(
 ) -> SearchConfig:
     """The ``search`` section with first points, narrowed space and what they were chosen by filled in.
 
-    Configured first points stay in front, and domains that the configuration names stay as they are.
+    Configured first points stay in front. Domains that the configuration gives, or gives first points of, stay
+    as they are.
 
     Args:
         options: The workload's own, resolved, as plain data.
@@ -41,7 +42,8 @@ def guided(
         problem = "the workload has no experience with such data to be guided by; expected false"
         raise ConfigError(_KEY, f"got true; {problem}")
     features = {**workload.features(), **measure_network(workload.name, options).features}
-    start = start_from(table, features, space, kept=search.space)
+    kept = {*search.space, *(name for point in search.first_points for name in point)}
+    start = start_from(table, features, space, kept=kept)
     if not start.first_points:
         raise ConfigError(
             _KEY, "got true; no recorded point lies in search.space, expected a wider one or false"

@@ -95,6 +95,7 @@ def test_the_users_own_points_and_space_come_first() -> None:
     run = resolved(first_points=[own], space=space)
     assert run.config.search.first_points[0] == own
     assert len(run.config.search.first_points) > 1
+    assert run.space["momentum"] == Domain(choices=(0.5, 0.9))
     assert run.space["learning_rate"] == Domain(low=0.04, high=0.5, log=True)
     assert all(0.04 <= float(point["learning_rate"]) <= 0.5 for point in run.config.search.first_points)
 
