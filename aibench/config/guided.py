@@ -23,8 +23,8 @@ def guided(
 ) -> SearchConfig:
     """The ``search`` section with first points, narrowed space and what they were chosen by filled in.
 
-    Configured first points stay in front. Domains that the configuration gives, or gives first points of, stay
-    as they are.
+    Configured first points stay in front. Domains that the configuration gives, or gives first points of,
+    stay as they are.
 
     Args:
         options: The workload's own, resolved, as plain data.
