@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Protocol
 import msgspec
 
 from aibench.api.clock import RankTimes
+from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain, Scalar
 from aibench.architecture import Architecture
 from aibench.architecture.graph import ArchitectureDocument
@@ -191,6 +192,29 @@ class Workload(Protocol):
             hyper_parameters: At least those that the trainer requires.
             num_ranks: Ranks that share the work, at least 1.
         """
+        ...
+
+    def features(self) -> Mapping[str, float]:
+        """Finite numbers that tell this data set and its initial network from others; may be none.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+        ...
+
+    def network_features(self) -> Mapping[str, float]:
+        """Further ones, measured by running the initial network; may be none.
+
+        Called in a process of its own, so that it may import what the master does not.
+
+        Raises:
+            DataError: The data cannot be read.
+            ModuleNotFoundError: A package that this takes is not installed.
+        """
+        ...
+
+    def experience(self) -> ExperienceTable | None:
+        """Trainings on other data sets, with features by the same names; None if none are like this one's."""
         ...
 
     def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:

@@ -18,6 +18,7 @@ from aibench.cli.compare import compare_search_command
 from aibench.cli.count import count_command
 from aibench.cli.gang import (
     devices_command,
+    network_features_command,
     proposer_command,
     rank_command,
     trainer_command,
@@ -87,5 +88,6 @@ for _command in (
     trainer_command,
     proposer_command,
     devices_command,
+    network_features_command,
 ):
     main.add_command(_command)

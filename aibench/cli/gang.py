@@ -1,4 +1,4 @@
-"""What launchers and torchrun call; people rarely do."""
+"""What launchers, torchrun and the master call; people rarely do."""
 
 from __future__ import annotations
 
@@ -106,6 +106,29 @@ def devices_command() -> None:
     from aibench.worker.inventory import take_inventory
 
     click.echo(msgspec.json.encode(take_inventory()).decode())
+
+
+@click.command("network-features", hidden=True)
+@click.argument("workload")
+def network_features_command(workload: str) -> None:
+    """Print features of WORKLOAD's initial network as JSON; its options come from standard input, as JSON."""
+    import msgspec
+
+    from aibench.api.features import NetworkFeatures
+    from aibench.config.validate import to_section
+    from aibench.registry import workload_type
+
+    kind = workload_type(workload)
+    try:
+        given = msgspec.json.decode(sys.stdin.buffer.read())
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"standard input: not JSON ({error})") from error
+    options = to_section(given, kind.options_type, path="workload")
+    try:
+        found = NetworkFeatures(features=dict(kind(options).network_features()))
+    except ModuleNotFoundError as error:
+        found = NetworkFeatures(features={}, absent=error.name)
+    click.echo(msgspec.json.encode(found).decode())
 
 
 def _log_to_stderr() -> None:

@@ -12,6 +12,7 @@ from aibench.api.launcher import Launcher
 from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters, Workload, WorkloadDescription
 from aibench.architecture import Architecture
+from aibench.config.guided import guided
 from aibench.config.model import RunConfig
 from aibench.config.validate import to_section
 from aibench.errors import ArchitectureError, ConfigError
@@ -62,6 +63,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     typed_launcher = to_section(launcher_options, launcher_class.options_type, path="launcher")
     workload = workload_class(typed_workload)
     description = _describe(workload)
+    config = _guided(config, workload, msgspec.to_builtins(typed_workload))
     space = resolve_space(workload.search_space(), config.search.space)
     initial = workload.initial_architecture()
     _check_space(workload, initial, space)
@@ -85,6 +87,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
         document=document,
         memory=memory,
     )
+
+
+def _guided(config: RunConfig, workload: Workload, options: dict[str, Any]) -> RunConfig:
+    """Choose where the search starts, unless the configuration of a run says that this was done."""
+    if not config.search.feature_guided or config.search.guidance is not None:
+        return config
+    space = resolve_space(workload.search_space(), config.search.space)
+    return msgspec.structs.replace(config, search=guided(config.search, workload, options, space))
 
 
 def _describe(workload: Workload) -> WorkloadDescription:

@@ -19,6 +19,25 @@ SamplerName = Literal["tpe", "cma_es", "nsga_ii", "gp", "random"]
 _PACKAGES: Mapping[SamplerName, tuple[str, ...]] = {"cma_es": ("cmaes",), "gp": ("torch", "scipy")}
 
 
+class Guidance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What first points and space were chosen by; a run writes it, nobody has to.
+
+    Attributes:
+        features: Those measured of this data set.
+        missing: Recorded features that could not be measured here.
+        selected: Features that chose the neighbours, in the order they were selected, with the rank
+            correlation that they reach together with those before them.
+        score_without_features: The rank correlation without any.
+        neighbours: Recorded data sets most like this one, the nearest first; all if no feature was selected.
+    """
+
+    features: dict[str, float]
+    missing: tuple[str, ...]
+    selected: dict[str, float]
+    score_without_features: float
+    neighbours: tuple[str, ...]
+
+
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How candidates are found.
 
@@ -41,6 +60,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             the error that its learning curve predicts there.
         worker_proposals: Whether workers search for networks on idle cores while they train.
         feature_guided: Whether features of the data set choose the first points and narrow the space.
+        guidance: What they were chosen by; where it stands, nothing is chosen again.
     """
 
     architecture: Literal["random", "evolution", "network_morphism", "none"] = "random"
@@ -56,6 +76,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     predict_accuracy: bool = True
     worker_proposals: bool = True
     feature_guided: bool = False
+    guidance: Guidance | None = None
 
     @property
     def is_enabled(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -39,6 +40,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "synthetic_train_images": 100,
             "synthetic_validation_images": 30,
             "synthetic_classes": 4,
+        },
+    ),
+    "generated": (
+        "image_classification",
+        {
+            "data": "generated",
+            "initial": "resnet18",
+            "width": 2,
+            "image_size": 8,
+            "generated_train_images": 100,
+            "generated_validation_images": 30,
+            "generated_classes": 4,
         },
     ),
 }
@@ -169,6 +182,25 @@ def test_ranks_share_the_memory_that_training_needs(workload: Workload) -> None:
         assert 0 < needed[0] < needed[1] < needed[2]
 
 
+def test_its_features_are_finite_numbers_that_repeat(case: tuple[str, Any], workload: Workload) -> None:
+    again = create(*case)
+    for features in (workload.features(), workload.network_features()):
+        assert all(math.isfinite(value) for value in features.values())
+    assert again.features() == workload.features()
+    assert again.network_features() == pytest.approx(workload.network_features())
+
+
+def test_its_experience_is_of_its_own_features_and_its_own_space(workload: Workload) -> None:
+    table = workload.experience()
+    if table is None:
+        return
+    measured = {**workload.features(), **workload.network_features()}
+    for experience in table.experiences:
+        assert set(experience.features) == set(measured)
+    for point in table.points:
+        assert set(point) == set(workload.search_space())
+
+
 def test_the_masters_side_needs_no_torch(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
     program = f"""
@@ -181,6 +213,7 @@ network = workload.specialise(workload.initial_architecture(), {{}})
 values = {{name: domain.choices[0] if domain.choices else domain.low
           for name, domain in workload.search_space().items()}}
 workload.describe(), workload.training_memory_bytes(network, values, 8)
+workload.features(), workload.experience()
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain
 from aibench.api.workload import (
     DatasetDescription,
@@ -71,6 +72,15 @@ class FakeWorkload:
         self, architecture: Architecture, hyper_parameters: HyperParameters, num_ranks: int
     ) -> int:
         return count(architecture).parameters * (2 if hyper_parameters["momentum"] == 0.9 else 1) // num_ranks
+
+    def features(self) -> Mapping[str, float]:
+        return {}
+
+    def network_features(self) -> Mapping[str, float]:
+        return {}
+
+    def experience(self) -> ExperienceTable | None:
+        return None
 
     def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:
         raise NotImplementedError

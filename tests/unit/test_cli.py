@@ -15,7 +15,7 @@ from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
 VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
-HIDDEN = ["worker", "rank", "trainer", "proposer", "devices"]
+HIDDEN = ["worker", "rank", "trainer", "proposer", "devices", "network-features"]
 
 
 def imported_modules(code: str) -> set[str]:
@@ -52,6 +52,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "trainer": [],
         "proposer": ["--control", "--incarnation", "--parent", "--worker"],
         "devices": [],
+        "network-features": ["workload"],
     }
     assert [name for name, command in main.commands.items() if command.hidden] == HIDDEN
 

@@ -10,18 +10,26 @@ import msgspec
 from aibench.api.workload import Count, Positive
 from aibench.architecture.resnet import IMAGENET_WIDTH, NAMES
 
-DataName = Literal["digits", "cifar10", "image_folder", "synthetic"]
+DataName = Literal["digits", "cifar10", "image_folder", "synthetic", "generated"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 
 # Options that belong to some data sets only, with the value that an absent one gets there.
 _FOLDER_DATA = ("cifar10", "image_folder")
-_SIZED_DATA = ("image_folder", "synthetic")
+_SIZED_DATA = ("image_folder", "synthetic", "generated")
 _DEFAULT_IMAGE_SIZE = 224
+_DEFAULT_GENERATED_SIZE = 32
 _DEFAULT_SYNTHETIC = {
     "synthetic_train_images": 1024,
     "synthetic_validation_images": 256,
     "synthetic_classes": 10,
+}
+_DEFAULT_GENERATED = {
+    "generated_train_images": 1024,
+    "generated_validation_images": 256,
+    "generated_classes": 10,
+    "generated_hardness": 0.25,
+    "generated_seed": 0,
 }
 
 
@@ -29,9 +37,11 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
     """Options of the workload.
 
     Attributes:
-        data: ``digits`` comes with scikit-learn, ``synthetic`` is made up; the others lie in ``data_dir``.
+        data: ``digits`` comes with scikit-learn, ``synthetic`` and ``generated`` are made up; the others
+            lie in ``data_dir``.
         data_dir: Folder of ``cifar10`` or ``image_folder``.
-        image_size: Side of the images in pixels, for ``image_folder`` and ``synthetic``; 224 if absent.
+        image_size: Side of the images in pixels, for ``image_folder``, ``synthetic`` and ``generated``; 32 if
+            absent for the last, else 224.
         initial: Network that the search starts from.
         width: Channels of its first stage.
         precision: Lowest arithmetic used in training; with ``bf16`` and ``fp16`` weights stay in FP32.
@@ -42,6 +52,11 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
         synthetic_train_images: Size of the made-up training set; 1024 if absent.
         synthetic_validation_images: Size of the made-up validation set; 256 if absent.
         synthetic_classes: Its classes; 10 if absent.
+        generated_train_images: Size of the generated training set; 1024 if absent.
+        generated_validation_images: Size of the generated validation set; 256 if absent.
+        generated_classes: Its classes; 10 if absent.
+        generated_hardness: Share of its images that says nothing of their class; 0.25 if absent.
+        generated_seed: Of its images; 0 if absent.
 
     Raises:
         ValueError: An option is missing for this data set or does not apply to it, or the network is unknown.
@@ -60,6 +75,11 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
     synthetic_train_images: Positive | None = None
     synthetic_validation_images: Positive | None = None
     synthetic_classes: Positive | None = None
+    generated_train_images: Positive | None = None
+    generated_validation_images: Positive | None = None
+    generated_classes: Positive | None = None
+    generated_hardness: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    generated_seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
 
     def __post_init__(self) -> None:
         if self.initial not in NAMES:
@@ -71,18 +91,24 @@ class ImageClassificationOptions(msgspec.Struct, frozen=True, kw_only=True, forb
             # Workers and a resumed master may stand in another folder.
             folder = Path(self.data_dir).expanduser().absolute()
             msgspec.structs.force_setattr(self, "data_dir", str(folder))
-        self._resolve("image_size", _DEFAULT_IMAGE_SIZE, _SIZED_DATA)
-        for name, default in _DEFAULT_SYNTHETIC.items():
-            self._resolve(name, default, ("synthetic",))
+        image_size = _DEFAULT_GENERATED_SIZE if self.data == "generated" else _DEFAULT_IMAGE_SIZE
+        self._resolve("image_size", image_size, _SIZED_DATA)
+        for data, defaults in (("synthetic", _DEFAULT_SYNTHETIC), ("generated", _DEFAULT_GENERATED)):
+            for name, default in defaults.items():
+                self._resolve(name, default, (data,))
         if self.loader_processes and self.data != "image_folder":
             raise ValueError(f"loader_processes does not apply to data {self.data!r}, only to image_folder")
 
     def _check_applies(self, name: str, data: tuple[str, ...]) -> None:
         if getattr(self, name) is not None and self.data not in data:
-            raise ValueError(f"{name} does not apply to data {self.data!r}, only to {' and '.join(data)}")
+            raise ValueError(f"{name} does not apply to data {self.data!r}, only to {_listed(data)}")
 
-    def _resolve(self, name: str, default: int, data: tuple[str, ...]) -> None:
+    def _resolve(self, name: str, default: float, data: tuple[str, ...]) -> None:
         self._check_applies(name, data)
         if self.data in data and getattr(self, name) is None:
             # The journal keeps the options as they were used: what is defaulted must stand there, too.
             msgspec.structs.force_setattr(self, name, default)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain
 from aibench.api.workload import DatasetDescription, Gang, HyperParameters, Trainer, WorkloadDescription
 from aibench.architecture import Architecture, Shape
@@ -66,7 +67,7 @@ class ImageClassification:
 
     def search_space(self) -> Mapping[str, Domain]:
         """Default domains of learning rate, batch size of the worker, kernel size and dropout."""
-        return hyperparameters.search_space(is_large=self._options.data == "image_folder")
+        return hyperparameters.search_space(is_large=self._is_large)
 
     def specialise(self, architecture: Architecture, hyper_parameters: HyperParameters) -> Architecture:
         """Apply kernel size and dropout; see `workloads.image_classification.specialise`.
@@ -102,6 +103,35 @@ class ImageClassification:
         images = -(-batch_size // num_ranks)
         return bytes_per_parameter * counted.parameters + bytes_per_element * elements * images
 
+    def features(self) -> Mapping[str, float]:
+        """Features of the data and sizes of the initial network.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+        from workloads.image_classification.features import data_features, size_features
+
+        return {**data_features(self._open_source()), **size_features(self.initial_architecture())}
+
+    def network_features(self) -> Mapping[str, float]:
+        """Gradients and zero-cost proxies of the initial network; imports torch.
+
+        Raises:
+            DataError: The data cannot be read.
+            ModuleNotFoundError: torch is not installed.
+        """
+        from workloads.image_classification.network_features import network_features
+
+        return network_features(self._open_source(), self.initial_architecture())
+
+    def experience(self) -> ExperienceTable | None:
+        """Trainings on small data sets; None for image folders, whose batches are others."""
+        if self._is_large:
+            return None
+        from workloads.image_classification.experience import load_experience
+
+        return load_experience()
+
     def open(self, gang: Gang, weights_dir: Path | None = None) -> Trainer:
         """Open the data on one rank; with ``weights_dir``, trials inherit and leave weights there.
 
@@ -111,6 +141,10 @@ class ImageClassification:
         from workloads.image_classification.training import ImageTrainer
 
         return ImageTrainer(self._options, gang, weights_dir)
+
+    @property
+    def _is_large(self) -> bool:
+        return self._options.data == "image_folder"
 
     def _open_source(self) -> ImageSource:
         try:
