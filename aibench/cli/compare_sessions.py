@@ -141,7 +141,7 @@ def _progress(total_ops: int) -> Iterator[Callable[[TrialRecord], None]]:
 class _TrainingProgress:
     def __init__(self, total_ops: int) -> None:
         self._total_ops = total_ops
-        self._began_s = time.monotonic()
+        self._began_s: float | None = None
         self._done_ops = self._num_trials = self._num_failed = 0
         self.next_line_s = 0.0
 
@@ -151,13 +151,16 @@ class _TrainingProgress:
 
     def add(self, record: TrialRecord) -> str:
         """Take a trial in; the state of things in a line."""
+        now_s = time.monotonic()
+        if self._began_s is None:
+            self._began_s = now_s - record.train_s
         self._done_ops += record.ops
         self._num_trials += 1
         self._num_failed += record.error is None
-        left_s = (time.monotonic() - self._began_s) * (1 - self.share) / self.share
+        left_s = (now_s - self._began_s) * (1 - self.share) / self.share
         failed = f" ({self._num_failed} failed)" if self._num_failed else ""
         return (
-            f"{record.algorithm}, seed {record.seed}  {self._num_trials} trials trained{failed}  "
+            f"{record.algorithm}, seed {record.seed}  {counted(self._num_trials, 'trial')} trained{failed}  "
             f"{percent(self.share, digits=0)} done  about {duration(left_s)} left"
         )
 

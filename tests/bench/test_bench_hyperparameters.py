@@ -60,7 +60,10 @@ for size in sizes:
     for number in range(num_draws):
         search.tell(-number, None)
     figures.append({
-        "size": size, "draw_s": statistics.median(draws_s), "worst_s": max(draws_s), "peak_mb": peak_memory_mb(),
+        "size": size,
+        "draw_s": statistics.median(draws_s),
+        "worst_s": max(draws_s),
+        "peak_mb": peak_memory_mb(),
     })
 print(json.dumps(figures))
 """
@@ -68,8 +71,8 @@ print(json.dumps(figures))
 
 def measured(sampler: str) -> list[dict[str, float]]:
     command = [sys.executable, "-c", MEASURE, sampler, json.dumps(SIZES), str(NUM_DRAWS)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=900)
     figures: list[dict[str, float]] = json.loads(result.stdout)
     return figures

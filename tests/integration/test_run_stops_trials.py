@@ -16,7 +16,7 @@ def test_stalled_trials_are_stopped_and_the_run_goes_on(
 ) -> None:
     run = make_run(
         workers=[{"count": 1, "ranks": 2, "device": "cpu", "oversubscribe": True}],
-        limits={"trials": 4},
+        limits={"trials": 3},
         epochs={"warmup": [3], "full": EPOCHS},
         search={"architecture": "none", "hyper_parameters": "random", "patience_epochs": 1},
     )

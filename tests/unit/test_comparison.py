@@ -71,7 +71,7 @@ class Script:
 
 
 class Trainer:
-    """Trains later: every result is kept back until somebody else needs it."""
+    """Keeps every result back until it is waited for."""
 
     def __init__(self, results: Sequence[TrialResult]) -> None:
         self._results = list(results)
@@ -79,10 +79,9 @@ class Trainer:
         self.most_pending = 0
 
     def begin(self, trial: ContestTrial) -> RunningTrial:
-        result: Late = Late(self, self._results[trial.number - 1])
-        self.pending.append(result)
+        self.pending.append(Late(self, self._results[trial.number - 1]))
         self.most_pending = max(self.most_pending, len(self.pending))
-        return RunningTrial(10, result)
+        return RunningTrial(10, self.pending[-1])
 
 
 class Late(Future[TrialResult]):
@@ -230,7 +229,7 @@ def test_the_normalized_score_of_trained_trials_takes_their_rate_without_failed_
         improvements=(Improvement(ops=10, error=0.5),),
         trained=(
             TrainedTrial(trial=1, ops=10, error=0.5, processed_ops=8, train_s=2.0),
-            TrainedTrial(trial=2, ops=20, error=None, processed_ops=1, train_s=100.0),
+            TrainedTrial(trial=2, ops=20, error=None, processed_ops=1, train_s=9.0),
             TrainedTrial(trial=3, ops=30, error=0.6, processed_ops=10, train_s=1.0),
         ),
     )

@@ -49,7 +49,8 @@ def test_only_completed_trials_with_a_prediction_count() -> None:
     builder = RunBuilder().start().join().barrier()
     outcomes = [Outcome.COMPLETED, *(o for o in Outcome if o is not Outcome.COMPLETED)]
     for trial, outcome in enumerate(outcomes, start=1):
-        builder.claim(epochs=2, lineage=lineage).epoch(trial, predicted_error=0.3)
+        epochs = 3 if outcome is Outcome.STOPPED else 2
+        builder.claim(epochs=epochs, lineage=lineage).epoch(trial, predicted_error=0.3)
         builder.epoch(trial, predicted_error=None).close(trial, outcome)
     builder.claim(epochs=2).epoch(6).epoch(6).close(6).claim(lineage=lineage).epoch(7)
     found = predictions_of(builder)

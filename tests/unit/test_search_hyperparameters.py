@@ -115,7 +115,14 @@ def test_cma_es_orders_choices_of_numbers_by_size_and_draws_text_at_random() -> 
     assert sum(drawn["optimizer"] == "sgd" for drawn in late) in range(10, 31)
 
 
-def test_cma_es_starts_again_when_it_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cma_es_starts_around_the_middle_of_the_choices_by_size() -> None:
+    study = search("cma_es", space={"batch_size": Domain(choices=(128, 32, 512, 64, 256))})
+    draws = [ask(study, trial)["batch_size"] for trial in range(300)]
+    assert draws.count(128) > 1.5 * draws.count(512)
+    assert draws.count(128) > 1.5 * draws.count(32)
+
+
+def test_cma_es_starts_again_when_it_has_converged() -> None:
     study = search("cma_es", space={"x": Domain(low=0.0, high=1.0)})
     for trial in range(1, 1001):
         ask(study, trial)
@@ -190,13 +197,14 @@ def test_random_draws_ignore_results() -> None:
     assert run(told, range(1, 21)) == [ask(untold, trial) for trial in range(1, 21)]
 
 
-def test_an_empty_space_draws_nothing() -> None:
-    assert run_constant(search(space={})) == [{}] * 15
+@pytest.mark.parametrize("sampler", [*SAMPLERS, "gp"])
+def test_an_empty_space_draws_nothing(sampler: SamplerName) -> None:
+    assert run_constant(search(sampler, space={})) == [{}] * 25
 
 
 def run_constant(study: HyperParameterSearch) -> list[dict[str, Any]]:
     draws = []
-    for trial in range(15):
+    for trial in range(25):
         draws.append(ask(study, trial))
         study.tell(trial, 0.5)
     return draws
