@@ -74,7 +74,7 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class EnlargeKernel(msgspec.Struct, frozen=True):
-    """Enlarge the window of the convolution at ``place`` by one on every side, to ``kernel``; sides are kept."""
+    """Let the window of the convolution at ``place`` grow by one on every side, to ``kernel``."""
 
     place: int
     kernel: int
