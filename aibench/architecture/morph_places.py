@@ -65,15 +65,15 @@ def widenable(architecture: Architecture) -> list[int]:
     return places
 
 
-def enlargeable(architecture: Architecture) -> list[int]:
-    """Convolutions whose window may grow by one on every side.
+def enlargeable(architecture: Architecture) -> list[tuple[int, int]]:
+    """Convolutions whose window may grow by one on every side, and its side now.
 
     They look around and keep their map's size by padding. A strided one on the image itself is left alone:
     the 7×7 stem of ImageNet networks belongs to the preprocessing more than to the search. A window grows to
     7×7 at most, and no further than its map reaches: a weight that sees only padding learns nothing.
     """
     return [
-        index
+        (index, node.kernel)
         for index, node in enumerate(architecture.nodes)
         if type(node) is Conv
         and node.kernel % 2

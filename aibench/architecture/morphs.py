@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -74,12 +74,13 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class EnlargeKernel(msgspec.Struct, frozen=True):
-    """Enlarge the window of the convolution at ``place`` by one on every side; sides are kept."""
+    """Let the window of the convolution at ``place`` grow by one on every side, to ``kernel``."""
 
     place: int
+    kernel: int
 
     def __str__(self) -> str:
-        return f"enlarge@{self.place}:+{KERNEL_STEP}"
+        return f"kernel@{self.place}:{self.kernel}"
 
 
 Morph = Deepen | Widen | Skip | EnlargeKernel
@@ -107,7 +108,7 @@ def parse_morph(text: str) -> Morph:
             except msgspec.ValidationError:
                 break  # a place of more digits than a number may have
     raise ArchitectureError(
-        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or enlarge@7:+2"
+        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or kernel@7:5"
     )
 
 
@@ -164,7 +165,7 @@ def _skips(architecture: Architecture) -> list[Morph]:
 
 
 def _enlargements(architecture: Architecture) -> list[Morph]:
-    return [EnlargeKernel(place) for place in enlargeable(architecture)]
+    return [EnlargeKernel(place, kernel + KERNEL_STEP) for place, kernel in enlargeable(architecture)]
 
 
 _FINDERS: dict[type[Morph], Callable[[Architecture], list[Morph]]] = {
@@ -178,7 +179,7 @@ _PATTERNS: dict[type[Morph], re.Pattern[str]] = {
     Deepen: re.compile(r"deepen@(?P<place>[0-9]+):(?P<layers>conv|block)"),
     Widen: re.compile(rf"widen@(?P<place>[0-9]+):x{WIDEN_FACTOR}"),
     Skip: re.compile(r"skip@(?P<source>[0-9]+)-(?P<target>[0-9]+):(?P<join>add|concat)"),
-    EnlargeKernel: re.compile(rf"enlarge@(?P<place>[0-9]+):\+{KERNEL_STEP}"),
+    EnlargeKernel: re.compile(r"kernel@(?P<place>[0-9]+):(?P<kernel>[0-9]+)"),
 }
 
 
@@ -244,11 +245,9 @@ def _skip(architecture: Architecture, morph: Skip) -> Architecture:
 
 
 def _enlarge(architecture: Architecture, morph: EnlargeKernel) -> Architecture:
-    nodes: list[Any] = list(architecture.nodes)
+    nodes = list(architecture.nodes)
     conv = nodes[morph.place]
-    nodes[morph.place] = msgspec.structs.replace(
-        conv, kernel=conv.kernel + KERNEL_STEP, padding=conv.padding + KERNEL_STEP // 2
-    )
+    nodes[morph.place] = msgspec.structs.replace(conv, kernel=morph.kernel, padding=morph.kernel // 2)
     return Architecture(tuple(nodes))
 
 

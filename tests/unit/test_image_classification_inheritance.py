@@ -195,7 +195,7 @@ def test_every_layer_that_goes_on_repeats_its_parents_channels(name: str) -> Non
 def test_the_chains_hold_every_kind_of_morph() -> None:
     chains = [descend(name, random.Random(f"{name}{seed}"), 6)[1] for name in NAMES for seed in range(5)]
     words = Counter(str(morph).replace("@", ":").split(":", 1)[0] for chain in chains for morph in chain)
-    assert min(words[kind] for kind in ("deepen", "widen", "skip", "enlarge")) > 20
+    assert min(words[kind] for kind in ("deepen", "widen", "skip", "kernel")) > 20
 
 
 @pytest.mark.parametrize("name", ["resnet18@8", "branches", "sums"])

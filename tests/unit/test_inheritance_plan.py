@@ -70,7 +70,7 @@ D, I, Z = Fresh.DRAWN, Fresh.IDENTITY, Fresh.ZERO  # noqa: E741
         (TWO_WIDTHS, Skip(2, 4, "add"), [0, 1, 2, 3, 4, Z, D, 5, 6, 7, 8]),
         (TWO_WIDTHS, Skip(2, 6, "add"), [0, 1, 2, 3, 4, 5, 6, D, Z, D, 7, 8]),
         (TWO_WIDTHS, Skip(2, 6, "concat"), [0, 1, 2, 3, 4, 5, 6, D, I, I, D, 7, 8]),
-        (TWO_WIDTHS, EnlargeKernel(3), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (TWO_WIDTHS, EnlargeKernel(3, 5), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
         (TWO_WIDTHS, Widen(3), [0, 1, 2, 3, 4, 5, 6, 7, 8]),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_a_morph_inserts_starts_anew_and_the_rest_goes_on(
     assert in_short(plan) == starts
 
 
-@pytest.mark.parametrize("morph", [Deepen(4, "block"), Skip(2, 6, "concat"), EnlargeKernel(3)])
+@pytest.mark.parametrize("morph", [Deepen(4, "block"), Skip(2, 6, "concat"), EnlargeKernel(3, 5)])
 def test_without_widening_all_channels_stay_where_they_are(morph: Morph) -> None:
     _, plan = plan_morph(TWO_WIDTHS, morph, seed=1)
     for start in plan:
@@ -170,7 +170,7 @@ def test_networks_that_differ_in_dropouts_are_paired_layer_by_layer() -> None:
 
 
 def test_networks_that_differ_in_windows_are_paired_layer_by_layer() -> None:
-    assert in_short(plan_realigned(PLAIN, apply(PLAIN, EnlargeKernel(1)))) == [0, 1, 2, 3, 4, 5]
+    assert in_short(plan_realigned(PLAIN, apply(PLAIN, EnlargeKernel(1, 5)))) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("morph", [Deepen(3, "conv"), Widen(1)])

@@ -52,7 +52,7 @@ def windows(*convs: Conv, side: int = 16) -> Architecture:
     ],
 )
 def test_only_odd_windows_that_keep_sides_are_enlarged_to_seven_at_most(conv: Conv, may_grow: bool) -> None:
-    enlargements = [EnlargeKernel(2)] if may_grow else []
+    enlargements = [EnlargeKernel(2, conv.kernel + 2)] if may_grow else []
     assert applicable(windows(conv), kinds=(EnlargeKernel,)) == enlargements
 
 
@@ -68,7 +68,7 @@ def test_the_strided_stem_of_imagenet_networks_is_not_enlarged() -> None:
     layers = (GlobalAvgPool(inputs=(1,)), Dense(inputs=(2,), features=10))
     assert applicable(Architecture((IMAGE, stem, *layers)), kinds=(EnlargeKernel,)) == []
     plain = msgspec.structs.replace(stem, stride=1)
-    assert applicable(Architecture((IMAGE, plain, *layers)), kinds=(EnlargeKernel,)) == [EnlargeKernel(1)]
+    assert applicable(Architecture((IMAGE, plain, *layers)), kinds=(EnlargeKernel,)) == [EnlargeKernel(1, 5)]
 
 
 def test_a_skip_joins_the_channel_groups_of_its_ends() -> None:
@@ -141,7 +141,7 @@ def test_neither_side_of_a_grouped_convolution_can_be_widened() -> None:
 
 
 def test_a_sum_with_the_image_cannot_be_widened() -> None:
-    assert words(IMAGE_IN_A_SUM) == ["deepen@3:conv", "deepen@3:block", "enlarge@1:+2"]
+    assert words(IMAGE_IN_A_SUM) == ["deepen@3:conv", "deepen@3:block", "kernel@1:5"]
 
 
 def test_skips_join_only_maps_of_equal_sides() -> None:

@@ -44,7 +44,7 @@ from aibench.errors import ArchitectureError
         (Widen(7), "widen@7:x2"),
         (Skip(5, 19, "add"), "skip@5-19:add"),
         (Skip(5, 19, "concat"), "skip@5-19:concat"),
-        (EnlargeKernel(7), "enlarge@7:+2"),
+        (EnlargeKernel(7, 5), "kernel@7:5"),
     ],
 )
 def test_a_morph_reads_as_kind_place_and_amount_and_back(morph: Morph, text: str) -> None:
@@ -65,15 +65,15 @@ def test_a_morph_reads_as_kind_place_and_amount_and_back(morph: Morph, text: str
         "widen@" + "9" * 5000 + ":x2",
         "skip@5-19",
         "skip@5-19:multiply",
-        "enlarge@7:+4",
-        "shrink@7:-2",
+        "kernel@7",
+        "kernel@7:5x5",
     ],
 )
 def test_what_is_no_morph_is_refused(text: str) -> None:
     with pytest.raises(ArchitectureError) as refusal:
         parse_morph(text)
     assert str(refusal.value) == (
-        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or enlarge@7:+2"
+        f"morph {text[:60]!r}: expected such as deepen@3:conv, widen@7:x2, skip@3-9:add or kernel@7:5"
     )
 
 
@@ -195,7 +195,7 @@ def test_a_skip_by_concat_leads_back_to_the_channels_of_its_target() -> None:
 
 
 def test_an_enlarged_window_keeps_all_shapes() -> None:
-    enlarged = apply(TWO_WIDTHS, EnlargeKernel(3))
+    enlarged = apply(TWO_WIDTHS, EnlargeKernel(3, 5))
     assert enlarged.nodes == (
         *TWO_WIDTHS.nodes[:3],
         Conv(inputs=(2,), channels=4, kernel=5, padding=2),
@@ -221,16 +221,16 @@ def test_all_morphs_of_a_small_network_are_listed() -> None:
         "skip@2-6:concat",
         "skip@4-6:add",
         "skip@4-6:concat",
-        "enlarge@1:+2",
-        "enlarge@3:+2",
-        "enlarge@5:+2",
+        "kernel@1:5",
+        "kernel@3:5",
+        "kernel@5:5",
     ]
 
 
 def test_kinds_that_are_left_out_are_neither_listed_nor_drawn() -> None:
     assert words(TWO_WIDTHS, kinds={Widen, EnlargeKernel}) == [
         *("widen@1:x2", "widen@3:x2", "widen@5:x2"),
-        *("enlarge@1:+2", "enlarge@3:+2", "enlarge@5:+2"),
+        *("kernel@1:5", "kernel@3:5", "kernel@5:5"),
     ]
     rng = random.Random(1)
     drawn = {type(random_morph(TWO_WIDTHS, rng, kinds=(Deepen, Skip))[1]) for _ in range(50)}
@@ -243,7 +243,7 @@ def test_kinds_that_are_left_out_are_neither_listed_nor_drawn() -> None:
     "morph",
     [
         *(Deepen(2, "conv"), Deepen(99, "block"), Widen(2), Widen(5), Skip(3, 3, "add")),
-        *(Skip(3, 3, "concat"), EnlargeKernel(0), EnlargeKernel(2)),
+        *(Skip(3, 3, "concat"), EnlargeKernel(0, 5), EnlargeKernel(1, 3), EnlargeKernel(1, 7)),
     ],
 )
 def test_a_morph_at_another_place_is_refused(morph: Morph) -> None:

@@ -376,5 +376,5 @@ def test_kernels_are_enlarged_unless_a_hyper_parameter_sets_them_all(
     config = msgspec.convert({"architecture": algorithm, "hyper_parameters": "random"}, SearchConfig)
     search = Search(config, INITIAL, space=space, specialise=specialise, seed=1)
     morphs = [morph for candidate in run(search, range(1, 21)) for morph in candidate.lineage.morphs]
-    assert any(morph.startswith("enlarge") for morph in morphs) != draws_kernels
+    assert any(morph.startswith("kernel") for morph in morphs) != draws_kernels
     assert {morph.split("@")[0] for morph in morphs} >= {"deepen", "widen", "skip"}
