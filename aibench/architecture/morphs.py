@@ -90,7 +90,7 @@ KINDS_BY_NAME: dict[str, type[Morph]] = {
     "deepen": Deepen,
     "widen": Widen,
     "skip": Skip,
-    "enlarge": EnlargeKernel,
+    "kernel": EnlargeKernel,
 }
 ALL_KINDS: tuple[type[Morph], ...] = tuple(KINDS_BY_NAME.values())
 

@@ -60,7 +60,7 @@ def test_who_joins_is_told_what_to_search_for(algorithm: str) -> None:
         initial=INITIAL.to_document(),
         max_morphs=2,
         max_train_ops=master.coordinator._search.max_train_ops,
-        morphs=("deepen", "widen", "skip", "enlarge"),
+        morphs=("deepen", "widen", "skip", "kernel"),
         seed=7,
     )
     assert master.join().search == brief, "and again whenever it joins"
