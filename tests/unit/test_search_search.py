@@ -350,3 +350,15 @@ def test_a_proposal_need_not_descend_from_a_known_network() -> None:
         Dense(inputs=(2,), features=10),
     )
     assert make_search().propose(pooled, LINEAGE) == (True, "")
+
+
+def test_the_predicted_error_of_a_network_goes_with_it() -> None:
+    candidates = run(make_search(SearchConfig(architecture="network_morphism")), range(1, 5))
+    assert candidates[0].lineage.predicted_error is None
+    for candidate in candidates[1:]:
+        assert candidate.lineage.predicted_error is not None
+        assert 0.0 < candidate.lineage.predicted_error < 1.0
+    others: tuple[Any, ...] = ("random", "evolution")
+    for name in others:
+        for candidate in run(make_search(SearchConfig(architecture=name)), range(1, 5)):
+            assert candidate.lineage.predicted_error is None
