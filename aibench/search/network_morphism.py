@@ -26,9 +26,9 @@ from aibench.search.embedding import embed
 from aibench.search.mutator import Fits, Mutator, always_fits
 from aibench.search.surrogate import ERROR_OFFSET, Surrogate, error_of
 
-NUM_PARENTS = 32
+NUM_PARENTS = 8
 FROM_SCRATCH_SHARE = 0.1
-MEAN_UNCERTAINTY_WEIGHT = 1.0
+MEAN_UNCERTAINTY_WEIGHT = 2.0
 
 # Candidates per proposal grow with the history: predictions grow dearer too, and more is worth looking for.
 MIN_CANDIDATES = 9

@@ -378,3 +378,15 @@ def test_kernels_are_enlarged_unless_a_hyper_parameter_sets_them_all(
     morphs = [morph for candidate in run(search, range(1, 21)) for morph in candidate.lineage.morphs]
     assert any(morph.startswith("kernel") for morph in morphs) != draws_kernels
     assert {morph.split("@")[0] for morph in morphs} >= {"deepen", "widen", "skip"}
+
+
+def test_the_predicted_error_of_a_network_goes_with_it() -> None:
+    candidates = run(make_search(SearchConfig(architecture="network_morphism")), range(1, 5))
+    assert candidates[0].lineage.predicted_error is None
+    for candidate in candidates[1:]:
+        assert candidate.lineage.predicted_error is not None
+        assert 0.0 < candidate.lineage.predicted_error < 1.0
+    others: tuple[Any, ...] = ("random", "evolution")
+    for name in others:
+        for candidate in run(make_search(SearchConfig(architecture=name)), range(1, 5)):
+            assert candidate.lineage.predicted_error is None
