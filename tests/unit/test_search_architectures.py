@@ -132,7 +132,9 @@ def test_lineage_names_the_search_a_known_parent_and_the_morphs_in_order(kind: M
 
 @pytest.mark.parametrize("kind", MORPHING)
 def test_the_number_of_morphs_varies_up_to_the_limit(kind: Morphing) -> None:
-    assert {len(p.lineage.morphs) for p in run(morphing_search(kind, max_morphs=3), 200)[1:]} == {1, 2, 3}
+    numbers = {len(p.lineage.morphs) for p in run(morphing_search(kind, max_morphs=3), 60)[1:]}
+    assert numbers <= {1, 2, 3}
+    assert {2, 3} <= numbers
     assert {len(p.lineage.morphs) for p in run(morphing_search(kind, max_morphs=1), 20)[1:]} == {1}
 
 
