@@ -18,8 +18,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from aibench.api.workload import Gang, HyperParameters, Progress, Trainer, TrialSpec
+from aibench.api.workload import Gang, HyperParameters, Inheritance, Progress, Trainer, TrialSpec
 from aibench.architecture import Architecture, Conv, Dense, GlobalAvgPool, Input, ReLU
+from aibench.architecture.morphs import apply, parse_morph
 from aibench.errors import TrialError
 from workloads.image_classification import ImageClassification, ImageClassificationOptions, model, trial
 
@@ -36,6 +37,7 @@ OPTIONS = {
 }
 # 15 images a step: 8 on rank 0 and 7 on rank 1.
 HYPER_PARAMETERS: HyperParameters = {"learning_rate": 0.05, "batch_size": 15}
+MORPHS = ("widen@1:x2", "deepen@3:block")
 
 
 def without_batch_norm() -> Architecture:
@@ -59,6 +61,14 @@ def make_spec(architecture: Architecture, **hyper_parameters: Any) -> TrialSpec:
         hyper_parameters={**HYPER_PARAMETERS, **hyper_parameters},
         seed=7,
     )
+
+
+def make_child(parent: Architecture) -> TrialSpec:
+    architecture = parent
+    for morph in MORPHS:
+        architecture = apply(architecture, parse_morph(morph))
+    inheritance = Inheritance(trial=1, architecture=parent.to_document(), morphs=MORPHS)
+    return msgspec.structs.replace(make_spec(architecture), trial=2, parent=inheritance)
 
 
 def train(trainer: Trainer, spec: TrialSpec, build: Builder = model.build) -> dict[str, Any]:
@@ -88,10 +98,25 @@ def fail_to_build(*_: Any, **__: Any) -> torch.nn.Module:
     raise RuntimeError("no space\nleft")
 
 
+def inherit(workload: ImageClassification, gang: Gang, folder: Path) -> dict[str, Any]:
+    parent = workload.initial_architecture()
+    child = make_child(parent)
+    trainer = workload.open(gang, folder)
+    train(trainer, make_spec(parent))
+    elsewhere = workload.open(gang, folder / "elsewhere" if gang.rank else folder)
+    return {
+        "child": train(trainer, child),
+        "child whose rank 1 finds no weights": train(elsewhere, child),
+        "child from scratch": train(trainer, msgspec.structs.replace(child, parent=None)),
+        "weights": sorted(path.name for path in folder.glob("*.weights*")),
+    }
+
+
 def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     workload = ImageClassification(msgspec.convert(OPTIONS, ImageClassificationOptions))
-    trainer = workload.open(Gang(rank=rank, num_ranks=2, device="cpu"))
+    gang = Gang(rank=rank, num_ranks=2, device="cpu")
+    trainer = workload.open(gang)
     initial = workload.initial_architecture()
     seen = {"first": train(trainer, make_spec(initial))}
     seen["build fails on rank 1"] = train(
@@ -103,6 +128,7 @@ def main(rank: int, folder: Path) -> None:
     alone = workload.open(Gang(rank=0, num_ranks=1, device="cpu"))
     seen["without batch norm, alone"] = train(alone, make_spec(without_batch_norm()))
     seen["again"] = train(trainer, make_spec(initial))
+    seen.update(inherit(workload, gang, folder))
     (folder / f"rank{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
 

@@ -104,3 +104,20 @@ def test_the_gang_goes_on_after_failures_and_repeats_its_results(ranks: tuple[Se
     assert [result["train_loss"] for result in again["epochs"]] == [
         result["train_loss"] for result in first["epochs"]
     ]
+
+
+def test_both_ranks_start_a_child_from_its_parents_weights_and_one_rank_leaves_its_own(
+    ranks: tuple[Seen, Seen],
+) -> None:
+    first, second = (seen["child"] for seen in ranks)
+    assert [result["inherited"] for result in first["epochs"] + second["epochs"]] == [True] * 4
+    assert first["state"] == second["state"]
+    assert first["state"] != ranks[0]["child from scratch"]["state"]
+    assert ranks[0]["weights"] == ["trial-1.weights", "trial-2.weights"]
+
+
+def test_a_child_starts_from_scratch_on_both_ranks_if_one_finds_no_weights(ranks: tuple[Seen, Seen]) -> None:
+    for seen in ranks:
+        child = seen["child whose rank 1 finds no weights"]
+        assert [result["inherited"] for result in child["epochs"]] == [False, False]
+        assert child["state"] == seen["child from scratch"]["state"]
