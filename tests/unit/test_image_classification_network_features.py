@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aibench.architecture.resnet import resnet
+from workloads.image_classification import network_features as features
 from workloads.image_classification.data.generated import generated
 from workloads.image_classification.network_features import (
     activation_kernel,
@@ -66,6 +67,14 @@ def test_a_kernel_is_larger_for_images_that_switch_differently() -> None:
     # Kernels [[1, 0], [0, 1]] and [[1, 1], [1, 1]], each with the identity added.
     assert activation_kernel(network, apart) == pytest.approx(math.log(4) / 2)
     assert activation_kernel(network, alike) == pytest.approx(math.log(3) / 2)
+
+
+def test_a_kernel_is_the_same_however_many_units_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.ReLU())
+    noise = torch.randn((6, 1, 1, 11), generator=torch.Generator().manual_seed(1))
+    at_once = activation_kernel(network, noise)
+    monkeypatch.setattr(features, "_UNITS_AT_ONCE", 4)
+    assert activation_kernel(network, noise) == pytest.approx(at_once, rel=1e-12)
 
 
 def test_synaptic_flow_is_the_sum_over_paths_once_per_layer() -> None:

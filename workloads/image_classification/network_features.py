@@ -19,6 +19,7 @@ from workloads.image_classification.model import build
 _SEED = 0
 _BATCH_SIZE = 128
 _PART_SIZE = 8
+_UNITS_AT_ONCE = 2**16
 _LEAST = 1e-12  # what logarithms of nothing become
 
 
@@ -70,9 +71,14 @@ def gradient_statistics(network: nn.Module, images: Tensor, labels: Tensor) -> G
     """
     num_parts = max(len(images) // _PART_SIZE, 1)
     parts = [slice(part * _PART_SIZE, (part + 1) * _PART_SIZE) for part in range(num_parts)]
-    gradients = torch.stack([_gradient(network, images[part], labels[part]) for part in parts])
-    squared_norm = float(gradients.mean(dim=0).square().sum())
-    mean_part_norm = float(gradients.square().sum(dim=1).mean())
+    # One gradient at a time: those of all parts of a large network would take gigabytes.
+    total, part_norms = torch.zeros(()), 0.0
+    for part in parts:
+        gradient = _gradient(network, images[part], labels[part])
+        total = total + gradient
+        part_norms += float(gradient.square().sum())
+    squared_norm = float((total / num_parts).square().sum())
+    mean_part_norm = part_norms / num_parts
     # With n parts and all B images: |G|² is estimated by (n·|g of all|² - mean |g of a part|²) / (n - 1),
     # and trΣ by B·(mean |g of a part|² - |g of all|²) / (n - 1).
     noise = num_parts * _PART_SIZE * (mean_part_norm - squared_norm)
@@ -94,9 +100,10 @@ def activation_kernel(network: nn.Module, images: Tensor) -> float:
 
     def compare(_: nn.Module, __: object, output: Tensor) -> None:
         nonlocal num_units
-        codes = (output > 0).flatten(1).double()
-        alike.add_(codes @ codes.T + (1 - codes) @ (1 - codes).T)
-        num_units += codes.shape[1]
+        for switched_on in (output > 0).flatten(1).split(_UNITS_AT_ONCE, dim=1):
+            codes = switched_on.double()
+            alike.add_(codes @ codes.T + (1 - codes) @ (1 - codes).T)
+            num_units += codes.shape[1]
 
     rectifiers = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)]
     hooks = [layer.register_forward_hook(compare) for layer in rectifiers]

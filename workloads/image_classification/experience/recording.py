@@ -1,12 +1,7 @@
-"""Records the experience that comes with the package: trains every point on every data set of the collection.
-
-``python -m workloads.image_classification.experience.recording FILE`` takes twenty minutes on one core. With
-``--keep-errors`` the trainings of an existing file stay, and only the features are measured again.
-"""
+"""Records the experience that comes with the package: trains every point on every data set of the collection."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import platform
 from pathlib import Path
@@ -139,18 +134,3 @@ def _origin() -> dict[str, str]:
         "epochs": str(EPOCHS),
         "seed": str(_SEED),
     }
-
-
-def main() -> None:
-    """Record to the file that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--keep-errors", action="store_true")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    record(arguments.file, keep_errors=arguments.keep_errors)
-
-
-if __name__ == "__main__":
-    main()
