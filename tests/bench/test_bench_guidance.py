@@ -4,6 +4,7 @@ Trials until the error is among the best 5 % of the data set's recorded points. 
 recorded points only: a drawn point counts as the nearest one that was not tried yet.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.bench
 NUM_SEEDS = 50
 TARGET_SHARE = 0.05
 SPACE = search_space(is_large=False)
-STARTS = ("none", "features", "all others")
+STARTS = ("none", "features", "all others", "space only")
 
 Order = Callable[[ExperienceTable, Experience, Start, int], Iterator[int]]
 Known = Callable[[Experience, Experience], bool]
@@ -37,11 +38,13 @@ def unguided() -> Start:
 
 
 def start_of(kind: str, table: ExperienceTable, new: Experience, is_known: Known) -> Start:
+    """``all others`` is a portfolio over all known data sets, ``space only`` its space without its points."""
     if kind == "none":
         return unguided()
     others = tuple([experience for experience in table.experiences if is_known(experience, new)])
     known = ExperienceTable(origin=table.origin, points=table.points, experiences=others)
-    return start_from(known, new.features if kind == "features" else {}, SPACE)
+    start = start_from(known, new.features if kind == "features" else {}, SPACE)
+    return dataclasses.replace(start, first_points=()) if kind == "space only" else start
 
 
 def is_inside(point: HyperParameters, space: Mapping[str, Domain]) -> bool:
@@ -129,6 +132,7 @@ def compare(title: str, order: Order, is_known: Known) -> None:
     print_ratio("guided by features / unguided", found["features"], found["none"])
     print_ratio("portfolio over all others / unguided", found["all others"], found["none"])
     print_ratio("guided by features / portfolio over all", found["features"], found["all others"])
+    print_ratio("space of the portfolio alone / unguided", found["space only"], found["none"])
 
 
 def is_another(known: Experience, new: Experience) -> bool:
