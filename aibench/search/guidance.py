@@ -36,6 +36,7 @@ MAX_DEVIATIONS = 3.0
 """Features farther from the recorded mean count as this far: one odd value does not choose the neighbours."""
 
 _SIGNIFICANT_DIGITS = 4
+_DECIMALS = 4
 
 _Floats = NDArray[np.float64]
 
@@ -88,10 +89,10 @@ def start_from(
         ),
         space=narrowed,
         guidance=Guidance(
-            features=dict(features),
+            features=_rounded(features),
             missing=tuple(name for name in recorded if name not in features),
-            selected=dict(selection.scores),
-            score_without_features=selection.score_without,
+            selected=_rounded(selection.scores),
+            score_without_features=round(selection.score_without, _DECIMALS),
             neighbours=tuple(table.experiences[index].name for index in near),
         ),
     )
@@ -189,6 +190,10 @@ def portfolio(ranks: _Floats, count: int) -> list[int]:
         chosen.append(best)
         best_so_far = np.minimum(best_so_far, ranks[:, best])
     return chosen
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, _DECIMALS) for name, value in figures.items()}
 
 
 def _common_features(table: ExperienceTable) -> tuple[str, ...]:
