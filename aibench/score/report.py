@@ -207,6 +207,10 @@ def why_incomparable(reports: Sequence[Report]) -> str | None:
             return f"{report.run} has no finished epoch"
         if report.verdict not in VALID:
             return f"{report.run} is {report.verdict}"
+    seals = [report.seal for report in reports]
+    for place, report in enumerate(reports):
+        if report.seal in seals[:place]:
+            return f"{report.run} is given twice"
     first = reports[0]
     for other in reports[1:]:
         ours, theirs = _comparable(first), _comparable(other)

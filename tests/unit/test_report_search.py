@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from support.runs import RunBuilder
 
-from aibench.api.events import Lineage
+from aibench.api.events import Lineage, Outcome
 from aibench.cli import tables
 from aibench.cli.search_tables import pedigree_table, search_rows
 from aibench.score.history import RunHistory
@@ -90,8 +90,20 @@ def test_a_search_of_one_or_two_networks_is_told(length: int, trained: str, best
 
 def test_a_run_without_epochs_has_no_tree() -> None:
     text = section(report_of(RunBuilder().start().join().barrier().claim(t_s=1.0)))
-    assert "No tree before the first finished epoch." in text
+    assert "No tree before the first finished epoch that counts." in text
     assert "Nothing was predicted of a trial that completed." in text
+
+
+def test_a_run_of_failures_has_no_tree_and_its_report_says_why() -> None:
+    builder = RunBuilder().start().join().barrier()
+    for trial in (1, 2):
+        builder.claim(epochs=2, t_s=10.0 * trial).epoch(trial, t_s=10.0 * trial + 5)
+        builder.close(trial, Outcome.FAILED, reason=ATTACK)
+    report = report_of(builder)
+    assert "No tree before the first finished epoch that counts." in section(report)
+    html = render_html(report)
+    assert html.count("<script") == 1
+    assert html.count("&lt;script&gt;") >= 2
 
 
 def test_hostile_morphs_and_origins_are_escaped() -> None:

@@ -106,6 +106,14 @@ def test_one_run_has_no_convergence(tmp_path: Path) -> None:
     assert not (tmp_path / "x.html").exists()
 
 
+def test_one_run_given_twice_is_not_two_runs(tmp_path: Path) -> None:
+    records = steady_run(corrects=(50,) * 40)
+    runs = [write_run(tmp_path / name, records) for name in ("run", "copy")]
+    document = json.loads(score(*runs, "--json").stdout)
+    assert document["no_summary_because"] == "run is given twice"
+    assert (document["summary"], document["convergence"]) == (None, None)
+
+
 def test_a_page_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, steady_run(corrects=(50,) * 40, name=name)) for name in "ab"]
     target = tmp_path / "absent" / "x.html"

@@ -100,7 +100,7 @@ def activation_kernel(network: nn.Module, images: Tensor) -> float:
 
     def compare(_: nn.Module, __: object, output: Tensor) -> None:
         nonlocal num_units
-        for switched_on in (output > 0).flatten(1).split(_UNITS_AT_ONCE, dim=1):
+        for switched_on in torch.split((output > 0).flatten(1), _UNITS_AT_ONCE, dim=1):
             codes = switched_on.double()
             alike.add_(codes @ codes.T + (1 - codes) @ (1 - codes).T)
             num_units += codes.shape[1]

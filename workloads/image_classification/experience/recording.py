@@ -1,4 +1,4 @@
-"""Records the experience that comes with the package: trains every point on every data set of the collection."""
+"""Records the experience that comes with the package: every point is trained on every data set collected."""
 
 from __future__ import annotations
 
