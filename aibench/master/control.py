@@ -17,7 +17,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -57,7 +57,12 @@ def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> A
     routes.append(Route("/metrics", _metrics_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/healthz", _healthz, methods=["GET"]))
     app = Starlette(
-        routes=routes, exception_handlers={ProtocolError: _refuse, HTTPException: _refuse_unknown}
+        routes=routes,
+        exception_handlers={
+            ProtocolError: _refuse,
+            HTTPException: _refuse_unknown,
+            ClientDisconnect: _answer_nobody,
+        },
     )
     return _Authenticated(app, token)
 
@@ -153,6 +158,12 @@ async def _refuse_unknown(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = msgspec.json.encode(Refusal(error=error.detail))
     return Response(refusal, error.status_code, error.headers, "application/json")
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    """A worker that ended amid its request hears nothing, and is no failure of the master's."""
+    logger.info("a caller was gone before its request had arrived")
+    return Response(status_code=400)
 
 
 async def _read_body(request: Request) -> bytes:

@@ -1,6 +1,8 @@
 import json
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -13,6 +15,7 @@ import pytest
 from support.fake_master import epoch_result, join_request
 from support.fake_workload import make_config
 from support.served_master import ServedMaster
+from support.waiting import eventually
 
 from aibench.api.events import EndReason, Lineage
 from aibench.api.protocol import (
@@ -424,3 +427,21 @@ def test_bodies_of_answers_are_json(master: ServedMaster) -> None:
     for response in responses:
         assert response.headers["Content-Type"] == "application/json"
         json.loads(response.content)
+
+
+def test_a_caller_that_ends_amid_its_request_is_no_failure(
+    master: ServedMaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = httpx.URL(master.url).host, httpx.URL(master.url).port
+    head = (
+        f"POST /v1/join HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {master.token}\r\n"
+        "Content-Length: 1000\r\n\r\n{"
+    )
+    with caplog.at_level("INFO"), socket.create_connection((host, port)) as caller:
+        caller.sendall(head.encode())
+        # The request must have begun before its end is seen to be missing.
+        time.sleep(0.2)
+        caller.close()
+        eventually(lambda: "a caller was gone before its request had arrived" in caplog.messages)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert master.post("/v1/join", join_request()).status_code == httpx.codes.OK

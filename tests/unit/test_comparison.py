@@ -395,6 +395,12 @@ def test_operations_beyond_the_precision_of_floats_keep_every_course_s_first_err
 
 
 def test_course_without_any_error_is_refused() -> None:
-    empty = Course(algorithm="a", seed=3, num_trials=1, spent_ops=10, improvements=())
+    empty = Course(algorithm="a", seed=3, num_trials=0, spent_ops=10, improvements=())
     with pytest.raises(ConfigError, match="a with seed 3 ended no trial with an error within the budget"):
         summarize(make_conditions(2), [empty])
+
+
+def test_a_course_whose_trials_all_failed_does_not_ask_for_more_operations() -> None:
+    failed = Course(algorithm="a", seed=3, num_trials=4, spent_ops=10, improvements=())
+    with pytest.raises(ConfigError, match=r"search\.space: all 4 trials of a with seed 3 failed"):
+        summarize(make_conditions(2), [failed])
