@@ -43,10 +43,7 @@ class _Parent(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """A network and the morphs that made it from its parent.
-
-    ``hoped_error`` is its error's lower bound by the mean weight of uncertainty, so that proposals compare.
-    """
+    """A network and the morphs that made it from its parent."""
 
     network: Architecture
     parent: Architecture
@@ -56,7 +53,7 @@ class _Sequence(NamedTuple):
 class _Bounded(NamedTuple):
     """A sequence with the lower bound and the mean that are predicted for its error's logarithm.
 
-    ``hoped_error`` is a bound, too, of the error itself and the same for every draw of the weight.
+    ``hoped_error`` is the error's own lower bound by the mean weight of uncertainty, so that proposals compare.
     """
 
     bound: float
