@@ -29,10 +29,14 @@ MIN_WIDTH_SHARE = 0.25
 MIN_GAIN = 0.01
 """Rank correlation that a feature has to add to be selected."""
 
+MIN_GAIN_ERRORS = 2.0
+"""The same in standard errors over the data sets: the best of many features looks good by chance alone."""
+
 MAX_DEVIATIONS = 3.0
 """Features farther from the recorded mean count as this far: one odd value does not choose the neighbours."""
 
 _SIGNIFICANT_DIGITS = 4
+_DECIMALS = 4
 
 _Floats = NDArray[np.float64]
 
@@ -85,10 +89,10 @@ def start_from(
         ),
         space=narrowed,
         guidance=Guidance(
-            features=dict(features),
+            features=_rounded(features),
             missing=tuple(name for name in recorded if name not in features),
-            selected=dict(selection.scores),
-            score_without_features=selection.score_without,
+            selected=_rounded(selection.scores),
+            score_without_features=round(selection.score_without, _DECIMALS),
             neighbours=tuple(table.experiences[index].name for index in near),
         ),
     )
@@ -127,24 +131,30 @@ def select_features(names: Sequence[str], values: _Floats, ranks: _Floats) -> Se
 
     The score is the mean over the data sets of the correlation between a data set's ranks and the mean ranks
     of its neighbours by the features; without features all others are neighbours. A feature is added while it
-    adds `MIN_GAIN`, so that none is selected where none helps.
+    adds at least `MIN_GAIN` and `MIN_GAIN_ERRORS`, so that none is selected where none helps.
 
     Args:
         values: Shape [data sets, features].
         ranks: Shape [data sets, points].
     """
     scaled, usable = _scaled(values), np.flatnonzero(values.std(axis=0) > 0).tolist()
-    score = score_without = _left_out_score(scaled[:, :0], ranks)
+    reached = without = _left_out_scores(scaled[:, :0], ranks)
     scores: dict[str, float] = {}
     columns: list[int] = []
     while rest := [column for column in usable if column not in columns]:
-        found = {column: _left_out_score(scaled[:, [*columns, column]], ranks) for column in rest}
-        best = max(rest, key=found.__getitem__)
-        if found[best] < score + MIN_GAIN:
+        found = {column: _left_out_scores(scaled[:, [*columns, column]], ranks) for column in rest}
+        best = max(rest, key=lambda column: float(found[column].mean()))
+        if not _is_gain(found[best] - reached):
             break
         columns.append(best)
-        score = scores[names[best]] = found[best]
-    return Selection(scores=scores, score_without=score_without)
+        reached = found[best]
+        scores[names[best]] = float(reached.mean())
+    return Selection(scores=scores, score_without=float(without.mean()))
+
+
+def _is_gain(gains: _Floats) -> bool:
+    standard_error = gains.std() / math.sqrt(max(len(gains) - 1, 1))
+    return bool(gains.mean() >= max(MIN_GAIN, MIN_GAIN_ERRORS * standard_error))
 
 
 def nearest(values: _Floats, new: _Floats) -> list[int]:
@@ -182,6 +192,10 @@ def portfolio(ranks: _Floats, count: int) -> list[int]:
     return chosen
 
 
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, _DECIMALS) for name, value in figures.items()}
+
+
 def _common_features(table: ExperienceTable) -> tuple[str, ...]:
     first, *others = (experience.features for experience in table.experiences)
     return tuple(name for name in first if all(name in other for other in others))
@@ -193,17 +207,17 @@ def _scaled(values: _Floats) -> _Floats:
     return scaled
 
 
-def _left_out_score(scaled: _Floats, ranks: _Floats) -> float:
+def _left_out_scores(scaled: _Floats, ranks: _Floats) -> _Floats:
+    """Correlation of the prediction with the ranks, shape [data sets]."""
     num_sets, num_features = scaled.shape
     num_neighbours = min(NUM_NEIGHBOURS, num_sets - 1) if num_features else num_sets - 1
     if num_neighbours < 1:
-        return 0.0
+        return np.zeros(num_sets)
     distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     neighbours = np.argsort(distances, axis=1, kind="stable")[:, :num_neighbours]
-    return float(
-        np.mean([_correlation(*pair) for pair in zip(ranks[neighbours].mean(axis=1), ranks, strict=True)])
-    )
+    predicted = ranks[neighbours].mean(axis=1)
+    return np.array([_correlation(*pair) for pair in zip(predicted, ranks, strict=True)])
 
 
 def _correlation(first: _Floats, second: _Floats) -> float:

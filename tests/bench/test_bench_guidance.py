@@ -4,6 +4,7 @@ Trials until the error is among the best 5 % of the data set's recorded points. 
 recorded points only: a drawn point counts as the nearest one that was not tried yet.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,7 +14,7 @@ import pytest
 from aibench.api.features import Experience, ExperienceTable
 from aibench.api.space import Domain, Scalar
 from aibench.api.workload import HyperParameters
-from aibench.search.guidance import Start, start_from
+from aibench.search.guidance import Start, nearest, start_from
 from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.paired import bootstrap_band, signed_rank_test
 from workloads.image_classification.experience import load_experience
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.bench
 NUM_SEEDS = 50
 TARGET_SHARE = 0.05
 SPACE = search_space(is_large=False)
-STARTS = ("none", "features", "all others")
+STARTS = ("none", "features", "all others", "space only", "all features")
 
 Order = Callable[[ExperienceTable, Experience, Start, int], Iterator[int]]
 Known = Callable[[Experience, Experience], bool]
@@ -37,11 +38,23 @@ def unguided() -> Start:
 
 
 def start_of(kind: str, table: ExperienceTable, new: Experience, is_known: Known) -> Start:
+    """A start with what is known of other data sets.
+
+    ``features`` is what a run does. ``all others`` is a portfolio over all known data sets, ``space only``
+    its space without its points, ``all features`` one over the nearest data sets by all features, selected or
+    not.
+    """
     if kind == "none":
         return unguided()
     others = tuple([experience for experience in table.experiences if is_known(experience, new)])
+    if kind == "all features":
+        values = np.array([list(known.features.values()) for known in others])
+        varying = values.std(axis=0) > 0
+        near = nearest(values[:, varying], np.array(list(new.features.values()))[varying])
+        others = tuple([others[index] for index in near])
     known = ExperienceTable(origin=table.origin, points=table.points, experiences=others)
-    return start_from(known, new.features if kind == "features" else {}, SPACE)
+    start = start_from(known, new.features if kind == "features" else {}, SPACE)
+    return dataclasses.replace(start, first_points=()) if kind == "space only" else start
 
 
 def is_inside(point: HyperParameters, space: Mapping[str, Domain]) -> bool:
@@ -119,13 +132,15 @@ def print_ratio(title: str, guided: list[float], other: list[float]) -> None:
 
 def compare(title: str, order: Order, is_known: Known) -> None:
     found = {kind: mean_trials(order, kind, is_known) for kind in STARTS}
-    print(f"\n{title}: mean trials to the best 5 %\n{'':52} {'  '.join(f'{kind:>10}' for kind in STARTS)}")
+    print(f"\n{title}: mean trials to the best 5 %\n{'':52} {'  '.join(f'{kind:>12}' for kind in STARTS)}")
     for row, experience in enumerate(load_experience().experiences):
-        figures = "  ".join(f"{found[kind][row]:10.1f}" for kind in STARTS)
+        figures = "  ".join(f"{found[kind][row]:12.1f}" for kind in STARTS)
         print(f"{experience.name:52} {figures}")
     print_ratio("guided by features / unguided", found["features"], found["none"])
     print_ratio("portfolio over all others / unguided", found["all others"], found["none"])
     print_ratio("guided by features / portfolio over all", found["features"], found["all others"])
+    print_ratio("by all features / portfolio over all", found["all features"], found["all others"])
+    print_ratio("space of the portfolio alone / unguided", found["space only"], found["none"])
 
 
 def is_another(known: Experience, new: Experience) -> bool:

@@ -280,9 +280,9 @@ def test_a_trial_goes_from_join_to_history(master: ServedMaster) -> None:
     assert reply.spec is not None
     for epoch in range(1, reply.spec.epochs + 1):
         message = msgspec.structs.replace(EPOCH, result=epoch_result(epoch))
-        assert master.post("/v1/epoch", message).json() == {"stop": False}
+        assert master.post("/v1/epoch", message).json() == {"stop": False, "stop_trial": False}
     finish = {"worker": "w0", "incarnation": "a", "trial": 1, "outcome": "completed"}
-    assert master.post("/v1/finish", finish).json() == {"stop": False}
+    assert master.post("/v1/finish", finish).json() == {"stop": False, "stop_trial": False}
     assert [(entry.trial, entry.error) for entry in history(master).entries] == [(1, 0.25)]
     kinds = [event["event"] for event in master.events()]
     assert kinds == [

@@ -69,6 +69,13 @@ def test_no_feature_is_selected_where_all_data_sets_rank_alike() -> None:
     assert selection.score_without == pytest.approx(1.0)
 
 
+def test_a_feature_that_helps_a_few_data_sets_by_chance_is_not_selected() -> None:
+    random = np.random.RandomState(0)
+    ranks = rank_matrix([(np.arange(30) + random.normal(0, 20, size=30)).tolist() for _ in range(10)])
+    names = [f"noise-{number}" for number in range(20)]
+    assert dict(select_features(names, random.uniform(size=(10, 20)), ranks).scores) == {}
+
+
 def test_data_sets_without_any_difference_have_nothing_to_predict() -> None:
     selection = select_features(("a",), np.arange(6.0)[:, None], rank_matrix([[0.5, 0.5, 0.5]] * 6))
     assert dict(selection.scores) == {}

@@ -130,12 +130,13 @@ def _features(data: RecordedData) -> dict[str, float]:
 
 
 def _origin() -> dict[str, str]:
+    widths = sorted({data.width for data in recorded_data()})
     return {
         "aibench": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "machine": platform.machine(),
-        "network": INITIAL,
+        "network": f"{INITIAL}, width {' or '.join(map(str, widths))}",
         "epochs": str(EPOCHS),
         "seed": str(_SEED),
     }
