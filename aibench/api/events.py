@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -129,7 +129,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     origin: str
     parent: str | None = None
     morphs: tuple[str, ...] = ()
-    predicted_error: float | None = None
+    predicted_error: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
 
 
 class TrialClaimed(_Event, frozen=True, tag="trial_claimed"):

@@ -13,8 +13,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Either ``choices``, or an interval from ``low`` to ``high``, logarithmic on request.
 
     Raises:
-        ValueError: Both or neither are given, a number is not finite, or the bounds are upside down or not
-            positive under ``log``.
+        ValueError: Both or neither are given, a number or the interval's width is not finite, or the bounds
+            are upside down or not positive under ``log``.
     """
 
     low: float | None = None
@@ -36,5 +36,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"low {self.low:g} and high {self.high:g} must be finite numbers")
         elif self.low > self.high:
             raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        elif not math.isfinite(self.high - self.low):
+            raise ValueError(f"low {self.low:g} and high {self.high:g} are too far apart to count between")
         elif self.log and self.low <= 0:
             raise ValueError(f"low {self.low:g} must be above 0 with log: true")

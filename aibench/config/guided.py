@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 
 from aibench.api.features import NetworkFeatures
-from aibench.api.space import Domain
-from aibench.api.workload import Workload
+from aibench.api.workload import HyperParameters, Workload
 from aibench.errors import ConfigError
 from aibench.search.config import SearchConfig
+from aibench.search.fitting import Fitting
 
 _KEY = "search.feature_guided"
 
 
 def guided(
-    search: SearchConfig, workload: Workload, options: Mapping[str, Any], space: Mapping[str, Domain]
+    search: SearchConfig, workload: Workload, options: Mapping[str, Any], fitting: Fitting
 ) -> SearchConfig:
     """The ``search`` section with first points, narrowed space and what they were chosen by filled in.
 
@@ -28,11 +28,11 @@ def guided(
 
     Args:
         options: The workload's own, resolved, as plain data.
-        space: Domain of each hyper-parameter, overrides applied.
+        fitting: What the initial network can be trained with.
 
     Raises:
-        ConfigError: The workload has no experience with such data, none of it lies in the space, or the
-            initial network cannot be measured.
+        ConfigError: The workload has no experience with such data, none of it lies in the space and within
+            the memory limit, or the initial network cannot be measured.
         DataError: The data cannot be read.
     """
     from aibench.search.guidance import start_from
@@ -43,10 +43,16 @@ def guided(
         raise ConfigError(_KEY, f"got true; {problem}")
     features = {**workload.features(), **measure_network(workload.name, options).features}
     kept = {*search.space, *(name for point in search.first_points for name in point)}
-    start = start_from(table, features, space, kept=kept)
+
+    def is_possible(point: HyperParameters) -> bool:
+        return fitting.problem_with(point) is None
+
+    start = start_from(table, features, fitting.space, kept=kept, is_possible=is_possible)
     if not start.first_points:
         raise ConfigError(
-            _KEY, "got true; no recorded point lies in search.space, expected a wider one or false"
+            _KEY,
+            "got true; no recorded point lies in search.space and within search.max_memory_gib, expected "
+            "more room or false",
         )
     return msgspec.structs.replace(
         search,

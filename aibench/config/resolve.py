@@ -63,13 +63,14 @@ def resolve(config: RunConfig) -> ResolvedRun:
     typed_launcher = to_section(launcher_options, launcher_class.options_type, path="launcher")
     workload = workload_class(typed_workload)
     description = _describe(workload)
-    config = _guided(config, workload, msgspec.to_builtins(typed_workload))
-    space = resolve_space(workload.search_space(), config.search.space)
     initial = workload.initial_architecture()
+    memory = _memory_limit(workload, config)
+    config = _guided(config, workload, msgspec.to_builtins(typed_workload), memory)
+    space = resolve_space(workload.search_space(), config.search.space)
     _check_space(workload, initial, space)
     _check_removed(workload, initial, config)
-    memory = _memory_limit(workload, config)
-    _check_search(workload, initial, config, space, memory)
+    fitting = Fitting(initial, space=space, specialise=workload.specialise, memory=memory)
+    _check_search(config, fitting, space)
     document = msgspec.to_builtins(config)
     document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
     document["launcher"] = {"name": launcher_name, **msgspec.to_builtins(typed_launcher)}
@@ -89,12 +90,17 @@ def resolve(config: RunConfig) -> ResolvedRun:
     )
 
 
-def _guided(config: RunConfig, workload: Workload, options: dict[str, Any]) -> RunConfig:
+def _guided(
+    config: RunConfig, workload: Workload, options: dict[str, Any], memory: MemoryLimit | None
+) -> RunConfig:
     """Choose where the search starts, unless the configuration of a run says that this was done."""
     if not config.search.feature_guided or config.search.guidance is not None:
         return config
+    initial = workload.initial_architecture()
     space = resolve_space(workload.search_space(), config.search.space)
-    return msgspec.structs.replace(config, search=guided(config.search, workload, options, space))
+    _check_space(workload, initial, space)
+    fitting = Fitting(initial, space=space, specialise=workload.specialise, memory=memory)
+    return msgspec.structs.replace(config, search=guided(config.search, workload, options, fitting))
 
 
 def _describe(workload: Workload) -> WorkloadDescription:
@@ -139,25 +145,13 @@ def _memory_limit(workload: Workload, config: RunConfig) -> MemoryLimit | None:
     return MemoryLimit(max_gib=max_gib, estimate=estimate)
 
 
-def _check_search(
-    workload: Workload,
-    initial: Architecture,
-    config: RunConfig,
-    space: Mapping[str, Domain],
-    memory: MemoryLimit | None,
-) -> None:
+def _check_search(config: RunConfig, fitting: Fitting, space: Mapping[str, Domain]) -> None:
     """Refuse limits that leave nothing to search, and first points that the first network cannot have."""
-    fitting = Fitting(initial, space=space, specialise=workload.specialise, memory=memory)
     if config.search.is_enabled:
         check_children(config.search, fitting)
     for number, point in enumerate(resolve_first_points(config.search.first_points, space)):
-        path = f"search.first_points.{number}"
-        try:
-            final = workload.specialise(initial, point)
-        except ArchitectureError as error:
-            raise ConfigError(path, str(error)) from error
-        if (excess := fitting.excess(final, point)) is not None:
-            raise ConfigError(path, f"the initial network {excess} (search.max_memory_gib)")
+        if (problem := fitting.problem_with(point)) is not None:
+            raise ConfigError(f"search.first_points.{number}", problem)
 
 
 def _plugin_section(section: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:

@@ -1,11 +1,37 @@
-"""What an epoch, and the end of a trial, must be to be taken in."""
+"""Who may speak for a trial, and what an epoch and its end must be to be taken in."""
 
 from __future__ import annotations
 
 from aibench.api.events import Outcome
 from aibench.api.workload import DatasetDescription, EpochResult
 from aibench.errors import ProtocolError
-from aibench.score.history import TrialHistory
+from aibench.score.history import RunHistory, TrialHistory
+
+
+def check_joined(history: RunHistory, worker: str, incarnation: str) -> None:
+    """Refuse strangers, past lives, and workers that were given up in a run that goes on.
+
+    Raises:
+        ProtocolError: 409 if the worker has to join first.
+    """
+    known = history.workers.get(worker)
+    if known is None or known.joined.incarnation != incarnation:
+        raise ProtocolError(409, f"worker {worker!r} has not joined in this incarnation", must_join=True)
+    if known.lost_s is not None and history.ended is None:
+        raise ProtocolError(409, f"worker {worker!r} was given up: join again", must_join=True)
+
+
+def own_trial(history: RunHistory, number: int, worker: str, incarnation: str) -> TrialHistory:
+    """The trial, open or closed, that was leased to this life of the worker.
+
+    Raises:
+        ProtocolError: 409 if it was not.
+    """
+    trial = history.trials.get(number)
+    owner = (trial.claimed.worker, trial.claimed.incarnation) if trial else None
+    if trial is None or owner != (worker, incarnation):
+        raise ProtocolError(409, f"trial {number} is not leased to worker {worker!r}")
+    return trial
 
 
 def check_epoch(

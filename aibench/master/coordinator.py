@@ -40,7 +40,7 @@ from aibench.api.workload import TrialSpec
 from aibench.config import ResolvedRun
 from aibench.counting import count
 from aibench.errors import ProtocolError
-from aibench.master.admission import check_end, check_epoch, check_outcome
+from aibench.master.admission import check_end, check_epoch, check_joined, check_outcome, own_trial
 from aibench.master.proposals import ProposalService
 from aibench.master.prospects import Prospects
 from aibench.master.weights import KeptWeights
@@ -91,11 +91,12 @@ class Coordinator:
         self._record = record
         self._now_s = now_s
         self._weights = weights
-        self._opened_s = now_s()
-        self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
         self._dismissed: set[str] = set()
         self._unfinished: dict[int, _Unfinished] = {}
         self._restore_search()
+        # Behind what takes long: nobody was listened to meanwhile.
+        self._opened_s = now_s()
+        self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
 
     # What the control service calls -------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Coordinator:
     def epoch(self, request: EpochRequest) -> Acknowledgement:
         """Take a finished epoch in; a repetition changes nothing."""
         self._greet(request.worker, request.incarnation)
-        trial = self._own_trial(request.trial, request.worker, request.incarnation)
+        trial = own_trial(self.history, request.trial, request.worker, request.incarnation)
         done = len(trial.epochs)
         if request.result.epoch <= done:
             if trial.epochs[request.result.epoch - 1].finished.result != request.result:
@@ -164,7 +165,7 @@ class Coordinator:
     def finish(self, request: FinishRequest) -> Acknowledgement:
         """Close a trial, completed, failed or stopped; a repetition changes nothing."""
         self._greet(request.worker, request.incarnation)
-        trial = self._own_trial(request.trial, request.worker, request.incarnation)
+        trial = own_trial(self.history, request.trial, request.worker, request.incarnation)
         check_outcome(request.outcome)
         if trial.closed is not None:
             if trial.closed.outcome is not request.outcome and not self.is_over:
@@ -183,19 +184,19 @@ class Coordinator:
         """Note a sign of life and the images of the epoch in progress."""
         self._greet(request.worker, request.incarnation)
         if request.trial is not None:
-            trial = self._own_trial(request.trial, request.worker, request.incarnation)
+            trial = own_trial(self.history, request.trial, request.worker, request.incarnation)
             if trial.is_open:
                 self._unfinished[request.trial] = _Unfinished(request.train_images, request.validation_images)
         return Acknowledgement(stop=self.is_over)
 
     def propose(self, request: ProposeRequest) -> ProposeReply:
         """Put an architecture found by a worker into the pool; no sign of life of its ranks."""
-        self._check_joined(request.worker, request.incarnation)
+        check_joined(self.history, request.worker, request.incarnation)
         return self._proposals.propose(request, stop=self.is_over)
 
     def history_since(self, request: HistoryRequest) -> HistoryReply:
         """Closed trials with an error, in the order of their end."""
-        self._check_joined(request.worker, request.incarnation)
+        check_joined(self.history, request.worker, request.incarnation)
         return self._proposals.history_since(request.since, stop=self.is_over)
 
     # What the master's loop calls ---------------------------------------------------------------------
@@ -328,22 +329,8 @@ class Coordinator:
         )
 
     def _greet(self, worker: str, incarnation: str) -> None:
-        self._check_joined(worker, incarnation)
+        check_joined(self.history, worker, incarnation)
         self._last_seen_s[worker] = self._now_s()
-
-    def _check_joined(self, worker: str, incarnation: str) -> None:
-        known = self.history.workers.get(worker)
-        if known is None or known.joined.incarnation != incarnation:
-            raise ProtocolError(409, f"worker {worker!r} has not joined in this incarnation", must_join=True)
-        if known.lost_s is not None and not self.is_over:
-            raise ProtocolError(409, f"worker {worker!r} was given up: join again", must_join=True)
-
-    def _own_trial(self, number: int, worker: str, incarnation: str) -> TrialHistory:
-        trial = self.history.trials.get(number)
-        owner = (trial.claimed.worker, trial.claimed.incarnation) if trial else None
-        if trial is None or owner != (worker, incarnation):
-            raise ProtocolError(409, f"trial {number} is not leased to worker {worker!r}")
-        return trial
 
     def _leases(self, worker: str) -> list[TrialHistory]:
         return [trial for trial in self.history.open_trials.values() if trial.claimed.worker == worker]

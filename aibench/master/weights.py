@@ -83,7 +83,8 @@ class KeptWeights:
             for path in self.folder.iterdir():
                 match = _TRIAL_FILE.fullmatch(path.name)
                 if match and int(match[1]) in trials:
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
     def _catch_up(self) -> None:
         for trial in self._history.closed_trials[self._num_seen :]:

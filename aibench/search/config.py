@@ -68,8 +68,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hyper_parameters: SamplerName = "tpe"
     space: dict[str, Domain | None] = {}
     first_points: tuple[dict[str, Scalar], ...] = ()
-    max_morphs: Annotated[int, msgspec.Meta(ge=1)] = 3
-    max_ops_ratio: Annotated[float, msgspec.Meta(gt=1.0)] = 4.0
+    max_morphs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    max_ops_ratio: Annotated[float, msgspec.Meta(gt=1.0, le=1e9)] = 4.0
     max_memory_gib: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
     inherit_weights: bool = False
     stop_hopeless: bool = False

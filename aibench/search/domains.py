@@ -33,7 +33,10 @@ def uniform(domain: Domain, rng: random.Random) -> Scalar:
 def at_fraction(domain: Domain, fraction: float) -> float:
     """The value so far along the interval, 0..1; of a logarithmic one, of its magnitudes."""
     low, high = _ends(domain)
-    value = low * (high / low) ** fraction if domain.log else low + (high - low) * fraction
+    if not domain.log:
+        value = low + (high - low) * fraction
+    else:
+        value = math.exp(math.log(low) + (math.log(high) - math.log(low)) * fraction)
     return min(max(value, low), high)
 
 
@@ -43,7 +46,7 @@ def fraction_of(domain: Domain, value: float) -> float:
     if low == high:
         return 0.0
     if domain.log:
-        return math.log(value / low) / math.log(high / low)
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
     return (value - low) / (high - low)
 
 

@@ -13,9 +13,8 @@ from collections import deque
 from typing import NamedTuple
 
 from aibench.architecture import Architecture
-from aibench.architecture.morphs import ALL_KINDS, Kinds
 from aibench.search.base import Proposal, check_error
-from aibench.search.mutator import Fits, Mutator, always_fits
+from aibench.search.mutator import Mutator, Reach
 
 POPULATION_SIZE = 64
 TOURNAMENT_SIZE = 16
@@ -33,34 +32,13 @@ class EvolutionarySearch:
     Draw number n depends on the seed, n, and the networks told before, in their order.
 
     Args:
-        initial: The network that the search starts from.
-        max_morphs: Most morphs between a parent and its child.
-        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
+        reach: What it may propose.
         seed: Seed of all draws.
-        fits: Whether a network can be trained at all, such as in the memory there is.
-        kinds: Of the morphs that are drawn.
     """
 
-    def __init__(
-        self,
-        initial: Architecture,
-        *,
-        max_morphs: int,
-        max_train_ops: float,
-        seed: int,
-        fits: Fits = always_fits,
-        kinds: Kinds = ALL_KINDS,
-    ) -> None:
-        self._initial = initial
-        self._mutator = Mutator(
-            initial,
-            origin="evolution",
-            max_morphs=max_morphs,
-            max_train_ops=max_train_ops,
-            seed=seed,
-            fits=fits,
-            kinds=kinds,
-        )
+    def __init__(self, reach: Reach, *, seed: int) -> None:
+        self._initial = reach.initial
+        self._mutator = Mutator(reach, origin="evolution", seed=seed)
         self._told_hashes: set[str] = set()
         self._population: deque[_Member] = deque(maxlen=POPULATION_SIZE)
 

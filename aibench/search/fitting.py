@@ -46,7 +46,7 @@ class Fitting:
         specialise: Specialise,
         memory: MemoryLimit | None = None,
     ) -> None:
-        self._space = space
+        self.space = space
         self._specialise = specialise
         self._memory = memory
         self._neutral = neutral_values(initial, space, specialise)
@@ -59,7 +59,7 @@ class Fitting:
     @property
     def required(self) -> frozenset[str]:
         """The hyper-parameters that every trial has, because more than the network depends on them."""
-        return frozenset(self._space) - self._neutral.keys()
+        return frozenset(self.space) - self._neutral.keys()
 
     def neutralised(self, architecture: Architecture) -> Architecture:
         """The network without what hyper-parameters made of it; the same if they cannot change it."""
@@ -86,6 +86,15 @@ class Fitting:
         """Whether training the neutral network can be kept within the memory limit."""
         return self.excess(architecture) is None
 
+    def problem_with(self, hyper_parameters: HyperParameters) -> str | None:
+        """Why the initial network cannot be trained with these, in part or whole; None if it can."""
+        try:
+            final = self._specialise(self.initial, hyper_parameters)
+        except ArchitectureError as error:
+            return str(error)
+        excess = self.excess(final, hyper_parameters)
+        return None if excess is None else f"the initial network {excess} (search.max_memory_gib)"
+
     def excess(
         self, architecture: Architecture, hyper_parameters: HyperParameters | None = None
     ) -> str | None:
@@ -97,7 +106,7 @@ class Fitting:
         """
         if self._memory is None:
             return None
-        first = {name: corner_values(domain)[0] for name, domain in self._space.items()}
+        first = {name: corner_values(domain)[0] for name, domain in self.space.items()}
         values = {**first, **self._fallback, **(hyper_parameters or {})}
         if self._memory.allows(architecture, values):
             return None
@@ -110,7 +119,7 @@ class Fitting:
 
     def _changes(self, architecture: Architecture, name: str) -> bool:
         neutral = self._neutral[name]
-        values = sorted(corner_values(self._space[name]), key=lambda value: value == neutral)
+        values = sorted(corner_values(self.space[name]), key=lambda value: value == neutral)
         return any(self._is_changed(architecture, {name: value}) for value in values)
 
     def _is_changed(self, architecture: Architecture, hyper_parameters: HyperParameters) -> bool:

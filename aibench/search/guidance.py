@@ -8,7 +8,7 @@ AAAI 2015, with the greedy portfolio of Wistuba et al., ICDM 2015. Pure function
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class Start:
 
     Attributes:
         first_points: Points to try first, the best one first; all lie in ``space``. Empty if no recorded
-            point lies in the configured space.
+            point is possible and lies in the configured space.
         space: The configured space, narrowed.
         guidance: What both were chosen by.
     """
@@ -63,6 +63,7 @@ def start_from(
     space: Mapping[str, Domain],
     *,
     kept: Collection[str] = (),
+    is_possible: Callable[[HyperParameters], bool] = lambda _: True,
 ) -> Start:
     """Choose first points and a narrower space for a new data set.
 
@@ -70,6 +71,7 @@ def start_from(
         features: Of the new data set; recorded ones that are absent are done without.
         space: The configured space; points outside it are left out.
         kept: Names whose domains stay as they are.
+        is_possible: Whether a point of the space can be trained with; others are left out, too.
     """
     recorded = _common_features(table)
     names = tuple(name for name in recorded if name in features)
@@ -79,7 +81,11 @@ def start_from(
     columns = [names.index(name) for name in selection.scores]
     new_values = np.array([features[names[column]] for column in columns])
     near = nearest(values[:, columns], new_values)
-    inside = [index for index, point in enumerate(table.points) if _is_inside(point, space)]
+    inside = [
+        index
+        for index, point in enumerate(table.points)
+        if _is_inside(point, space) and is_possible({name: point[name] for name in space})
+    ]
     narrowed = _narrowed(space, [table.points[index] for index in inside], ranks[np.ix_(near, inside)], kept)
     candidates = [index for index in inside if _is_inside(table.points[index], narrowed)]
     chosen = portfolio(ranks[np.ix_(near, candidates)], NUM_FIRST_POINTS)

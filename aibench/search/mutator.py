@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aibench.api.events import Lineage
 from aibench.architecture import Architecture
@@ -23,41 +24,41 @@ def always_fits(_: Architecture) -> bool:
     return True
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """The networks that a search may propose.
+
+    Attributes:
+        initial: The network that the search starts from.
+        max_morphs: Most morphs between a parent and its child.
+        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
+        fits: Whether a network can be trained at all, such as in the memory there is.
+        kinds: Of the morphs that are drawn.
+    """
+
+    initial: Architecture
+    max_morphs: int
+    max_train_ops: float
+    fits: Fits = always_fits
+    kinds: Kinds = ALL_KINDS
+
+
 class Mutator:
     """Draws affordable children that no trial has had; the initial network is the first answer and the last.
 
     Draw number n depends on the seed, n, the networks claimed, and what the parent is picked from.
 
     Args:
-        initial: The network that the search starts from.
         origin: Name of the search, for the lineage of the children.
-        max_morphs: Most morphs between a parent and its child.
-        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
         seed: Seed of all draws.
-        fits: Whether a network can be trained at all, such as in the memory there is.
-        kinds: Of the morphs that are drawn.
     """
 
-    def __init__(
-        self,
-        initial: Architecture,
-        *,
-        origin: str,
-        max_morphs: int,
-        max_train_ops: float,
-        seed: int,
-        fits: Fits = always_fits,
-        kinds: Kinds = ALL_KINDS,
-    ) -> None:
-        self._initial = initial
+    def __init__(self, reach: Reach, *, origin: str, seed: int) -> None:
+        self._reach = reach
         self._origin = origin
-        self._max_morphs = max_morphs
-        self._max_train_ops = max_train_ops
         self._seed = seed
-        self._fits = fits
-        self._kinds = kinds
         self._num_claimed = 0
-        self._claimed_hashes: set[str] = {initial.content_hash}
+        self._claimed_hashes: set[str] = {reach.initial.content_hash}
 
     def draw(self, pick_parent: PickParent) -> Proposal:
         """The initial network, later a child of a parent picked for it.
@@ -66,15 +67,15 @@ class Mutator:
         ``MAX_DRAWS`` draws the initial network is the parent, after as many again it is the answer.
         """
         if self.is_first:
-            return initial_proposal(self._initial)
+            return initial_proposal(self._reach.initial)
         rng = self.next_rng()
         for number in range(2 * MAX_DRAWS):
-            child = self._child(pick_parent(rng) if number < MAX_DRAWS else self._initial, rng)
+            child = self._child(pick_parent(rng) if number < MAX_DRAWS else self._reach.initial, rng)
             if child is None:
                 continue
             if self.is_new(child.architecture) and self.is_affordable(child.architecture):
                 return child
-        return initial_proposal(self._initial)
+        return initial_proposal(self._reach.initial)
 
     @property
     def is_first(self) -> bool:
@@ -99,7 +100,7 @@ class Mutator:
 
     def is_affordable(self, network: Architecture) -> bool:
         """Whether training the network costs no more than allowed."""
-        return count(network).aiperf_ops.train <= self._max_train_ops and self._fits(network)
+        return count(network).aiperf_ops.train <= self._reach.max_train_ops and self._reach.fits(network)
 
     def proposal(
         self,
@@ -121,9 +122,9 @@ class Mutator:
     def _child(self, parent: Architecture, rng: random.Random) -> Proposal | None:
         network = parent
         morphs: list[str] = []
-        for _ in range(rng.randint(1, self._max_morphs)):
+        for _ in range(rng.randint(1, self._reach.max_morphs)):
             try:
-                network, morph = random_morph(network, rng, kinds=self._kinds)
+                network, morph = random_morph(network, rng, kinds=self._reach.kinds)
             except ArchitectureError:
                 return None
             morphs.append(str(morph))

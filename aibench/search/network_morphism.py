@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from aibench.architecture import Architecture
-from aibench.architecture.morphs import ALL_KINDS, Kinds, random_morph
+from aibench.architecture.morphs import random_morph
 from aibench.errors import ArchitectureError
 from aibench.search.base import Proposal, check_error
 from aibench.search.embedding import embed
-from aibench.search.mutator import Fits, Mutator, always_fits
+from aibench.search.mutator import Mutator, Reach
 from aibench.search.surrogate import ERROR_OFFSET, Surrogate, error_of
 
 NUM_PARENTS = 8
@@ -43,10 +43,7 @@ class _Parent(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """A network and the morphs that made it from its parent.
-
-    ``hoped_error`` is its error's lower bound by the mean weight of uncertainty, so that proposals compare.
-    """
+    """A network and the morphs that made it from its parent."""
 
     network: Architecture
     parent: Architecture
@@ -56,7 +53,7 @@ class _Sequence(NamedTuple):
 class _Bounded(NamedTuple):
     """A sequence with the lower bound and the mean that are predicted for its error's logarithm.
 
-    ``hoped_error`` is a bound, too, of the error itself and the same for every draw of the weight.
+    ``hoped_error`` is the error's own lower bound by the mean weight of uncertainty: proposals compare by it.
     """
 
     bound: float
@@ -71,40 +68,16 @@ class NetworkMorphismSearch:
     Draw number n depends on the seed, n, and the networks told before, in their order.
 
     Args:
-        initial: The network that the search starts from.
-        max_morphs: Most morphs between a parent and its child.
-        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
+        reach: What it may propose.
         seed: Seed of all draws.
-        fits: Whether a network can be trained at all, such as in the memory there is.
-        kinds: Of the morphs that are drawn.
         num_candidates: Networks that are compared for a proposal; None for few, as befits a search that is
             waited for.
     """
 
-    def __init__(
-        self,
-        initial: Architecture,
-        *,
-        max_morphs: int,
-        max_train_ops: float,
-        seed: int,
-        fits: Fits = always_fits,
-        kinds: Kinds = ALL_KINDS,
-        num_candidates: int | None = None,
-    ) -> None:
-        self._initial = initial
-        self._max_morphs = max_morphs
-        self._kinds = kinds
+    def __init__(self, reach: Reach, *, seed: int, num_candidates: int | None = None) -> None:
+        self._reach = reach
         self._num_candidates = num_candidates
-        self._mutator = Mutator(
-            initial,
-            origin="network_morphism",
-            max_morphs=max_morphs,
-            max_train_ops=max_train_ops,
-            seed=seed,
-            fits=fits,
-            kinds=kinds,
-        )
+        self._mutator = Mutator(reach, origin="network_morphism", seed=seed)
         self._surrogate = Surrogate()
         self._told_hashes: set[str] = set()
         self._parents: list[_Parent] = []
@@ -144,7 +117,7 @@ class NetworkMorphismSearch:
 
     def _pick_parent(self, rng: random.Random) -> Architecture:
         if not self._parents or rng.random() < FROM_SCRATCH_SHARE:
-            return self._initial
+            return self._reach.initial
         return self._parents[int(len(self._parents) * rng.random() ** 2)].architecture
 
     def _best_child(self, rng: random.Random) -> _Bounded | None:
@@ -153,7 +126,7 @@ class NetworkMorphismSearch:
             return None
         weight = rng.expovariate(1.0 / MEAN_UNCERTAINTY_WEIGHT)
         num_candidates = self._num_candidates or self._few_candidates()
-        num_rounds = min(self._max_morphs, num_candidates)
+        num_rounds = min(self._reach.max_morphs, num_candidates)
         best: _Bounded | None = None
         for _ in range(num_rounds):
             children = self._children(best and best.sequence, num_candidates // num_rounds, rng)
@@ -178,7 +151,7 @@ class NetworkMorphismSearch:
             else:
                 source = best
             try:
-                network, morph = random_morph(source.network, rng, kinds=self._kinds)
+                network, morph = random_morph(source.network, rng, kinds=self._reach.kinds)
             except ArchitectureError:
                 continue
             if self._mutator.is_new(network):

@@ -6,9 +6,8 @@ import bisect
 import random
 
 from aibench.architecture import Architecture
-from aibench.architecture.morphs import ALL_KINDS, Kinds
 from aibench.search.base import Proposal, check_error
-from aibench.search.mutator import Fits, Mutator, always_fits
+from aibench.search.mutator import Mutator, Reach
 
 
 class RandomArchitectureSearch:
@@ -18,35 +17,14 @@ class RandomArchitectureSearch:
     networks told before, not on their order.
 
     Args:
-        initial: The network that the search starts from.
-        max_morphs: Most morphs between a parent and its child.
-        max_train_ops: Most training operations per image of a child, `aiperf_ops`.
+        reach: What it may propose.
         seed: Seed of all draws.
-        fits: Whether a network can be trained at all, such as in the memory there is.
-        kinds: Of the morphs that are drawn.
     """
 
-    def __init__(
-        self,
-        initial: Architecture,
-        *,
-        max_morphs: int,
-        max_train_ops: float,
-        seed: int,
-        fits: Fits = always_fits,
-        kinds: Kinds = ALL_KINDS,
-    ) -> None:
-        self._mutator = Mutator(
-            initial,
-            origin="random",
-            max_morphs=max_morphs,
-            max_train_ops=max_train_ops,
-            seed=seed,
-            fits=fits,
-            kinds=kinds,
-        )
-        self._parents: dict[str, Architecture] = {initial.content_hash: initial}
-        self._parent_hashes = [initial.content_hash]
+    def __init__(self, reach: Reach, *, seed: int) -> None:
+        self._mutator = Mutator(reach, origin="random", seed=seed)
+        self._parents: dict[str, Architecture] = {reach.initial.content_hash: reach.initial}
+        self._parent_hashes = [reach.initial.content_hash]
 
     def ask(self) -> Proposal:
         """The initial network, later a child that no trial has had."""

@@ -22,6 +22,7 @@ from aibench.search.fitting import Fitted, Fitting
 from aibench.search.fixed import FixedArchitecture
 from aibench.search.hyperparameters import HyperParameterSearch
 from aibench.search.memory import MemoryLimit
+from aibench.search.mutator import Reach
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.neutral import Specialise, lasting_kinds
 from aibench.search.pool import Admission, Fate, ProposalPool
@@ -205,14 +206,14 @@ class Search:
     def _architecture_search(self, config: SearchConfig, seed: int) -> ArchitectureSearch:
         if not config.is_enabled:
             return FixedArchitecture(self._initial)
-        return _MORPHING_SEARCHES[config.architecture](
-            self._initial,
+        reach = Reach(
+            initial=self._initial,
             max_morphs=config.max_morphs,
             max_train_ops=self._max_train_ops,
-            seed=seed,
             fits=self._fitting.fits,
             kinds=self._kinds,
         )
+        return _MORPHING_SEARCHES[config.architecture](reach, seed=seed)
 
     def _next_proposal(self) -> Proposal:
         """A worker's proposal or the search's own; its lineage names the parent as it was or is trained."""

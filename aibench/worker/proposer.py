@@ -26,6 +26,7 @@ from aibench.architecture.morphs import KINDS_BY_NAME
 from aibench.errors import ArchitectureError, ProtocolError
 from aibench.search.base import ArchitectureSearch
 from aibench.search.evolution import EvolutionarySearch
+from aibench.search.mutator import Reach
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.worker.connection import Connection
 
@@ -125,26 +126,17 @@ class Proposer:
 
 def _open_search(brief: SearchBrief, name: str) -> ArchitectureSearch:
     """The run's search with draws of its own; the first trial, the initial network, is the master's."""
-    initial = brief.initial.to_architecture()
+    reach = Reach(
+        initial=brief.initial.to_architecture(),
+        max_morphs=brief.max_morphs,
+        max_train_ops=brief.max_train_ops,
+        kinds=tuple(KINDS_BY_NAME[morph] for morph in brief.morphs),
+    )
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
-    kinds = tuple(KINDS_BY_NAME[name] for name in brief.morphs)
     search: ArchitectureSearch
     if brief.algorithm == "evolution":
-        search = EvolutionarySearch(
-            initial,
-            max_morphs=brief.max_morphs,
-            max_train_ops=brief.max_train_ops,
-            seed=seed,
-            kinds=kinds,
-        )
+        search = EvolutionarySearch(reach, seed=seed)
     else:
-        search = NetworkMorphismSearch(
-            initial,
-            max_morphs=brief.max_morphs,
-            max_train_ops=brief.max_train_ops,
-            seed=seed,
-            kinds=kinds,
-            num_candidates=NUM_CANDIDATES,
-        )
-    search.claimed(initial)
+        search = NetworkMorphismSearch(reach, seed=seed, num_candidates=NUM_CANDIDATES)
+    search.claimed(reach.initial)
     return search

@@ -30,6 +30,7 @@ from aibench.architecture import Shape
 from aibench.architecture.morphs import random_morph
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
+from aibench.search.mutator import Reach
 from support.memory import peak_memory_mb
 
 module, name = sys.argv[1].split(":")
@@ -37,7 +38,7 @@ sizes, num_proposals = json.loads(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(1)
 initial = resnet("resnet50", Shape(3, 224, 224), 1000)
 search = getattr(importlib.import_module(f"aibench.search.{module}"), name)(
-    initial, max_morphs=3, max_train_ops=4.0 * count(initial).aiperf_ops.train, seed=1
+    Reach(initial=initial, max_morphs=3, max_train_ops=4.0 * count(initial).aiperf_ops.train), seed=1
 )
 
 def timed(work, *arguments):

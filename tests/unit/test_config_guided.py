@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.fake_workload import FakeWorkload, make_config
+from support.fake_workload import FakeOptions, FakeWorkload, make_config
 
 from aibench.api.features import Experience, ExperienceTable, NetworkFeatures
 from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
 from aibench.config import ResolvedRun, RunConfig, guided, resolve
 from aibench.config.validate import to_section
+from aibench.counting import count
 from aibench.errors import ConfigError
 
 RATES = (0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.6, 0.9)
@@ -100,6 +101,15 @@ def test_the_users_own_points_and_space_come_first() -> None:
     assert all(0.04 <= float(point["learning_rate"]) <= 0.5 for point in run.config.search.first_points)
 
 
+def test_points_that_take_too_much_memory_are_not_chosen() -> None:
+    # High rates are better here, but were tried with the momentum that takes two bytes per parameter.
+    num_parameters = count(FakeWorkload(FakeOptions()).initial_architecture()).parameters
+    run = resolved(max_memory_gib=1.5 * num_parameters / 2**30)
+    points = run.config.search.first_points
+    assert points[0] == {"learning_rate": 0.2, "momentum": 0.5}
+    assert {point["momentum"] for point in points} == {0.5}
+
+
 @pytest.mark.parametrize(
     ("workload", "search", "problem"),
     [
@@ -111,7 +121,8 @@ def test_the_users_own_points_and_space_come_first() -> None:
         (
             "taught",
             {"space": {"learning_rate": {"low": 2.0, "high": 3.0}}},
-            "got true; no recorded point lies in search.space, expected a wider one or false",
+            "got true; no recorded point lies in search.space and within search.max_memory_gib, expected "
+            "more room or false",
         ),
     ],
 )

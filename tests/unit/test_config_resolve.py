@@ -241,7 +241,13 @@ def test_a_network_without_morphs_cannot_be_searched(monkeypatch: pytest.MonkeyP
             {"space": {"learning_rate": {"choices": [float("nan")]}}},
             "search.space.learning_rate: choices must be finite numbers or text",
         ),
+        (
+            {"space": {"learning_rate": {"low": -1e308, "high": 1e308}}},
+            "search.space.learning_rate: low -1e+308 and high 1e+308 are too far apart to count between",
+        ),
         ({"max_memory_gib": 0}, "search.max_memory_gib: got 0; expected float > 0.0"),
+        ({"max_morphs": 101}, "search.max_morphs: got 101; expected int <= 100"),
+        ({"max_ops_ratio": 1e308}, "search.max_ops_ratio: got 1e+308; expected float <= 1000000000.0"),
     ],
 )
 def test_a_search_section_that_means_nothing_is_refused(search: dict[str, Any], message: str) -> None:

@@ -1,9 +1,10 @@
 import pytest
-from support.fake_master import FakeMaster, one_worker, refused
+from support.fake_master import FakeMaster, make_search, one_worker, refused
 from support.fake_workload import make_config
 
 from aibench.api.events import (
     EndReason,
+    Event,
     Outcome,
     RunEnded,
     StartBarrierOpened,
@@ -11,6 +12,11 @@ from aibench.api.events import (
     TrialClosed,
     WorkerLost,
 )
+from aibench.api.workload import HyperParameters
+from aibench.architecture import Architecture
+from aibench.master.coordinator import Coordinator
+from aibench.score.history import RunHistory
+from aibench.search.search import Search
 
 # The start barrier ------------------------------------------------------------------------------------
 
@@ -306,6 +312,24 @@ def test_a_restarted_master_gives_workers_a_whole_lease_to_come_back() -> None:
     resumed.t_s = 1060.1
     resumed.coordinator.expire_leases()
     assert len(resumed.of(WorkerLost)) == 1
+
+
+def test_the_time_that_a_replay_takes_is_no_silence_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    master = one_worker(control={"lease_s": 60})
+    master.lease()
+    search, clock_s, recorded = make_search(master.resolved), [1000.0], list[Event]()
+
+    def slow_restore(trial: int, architecture: Architecture, hyper_parameters: HyperParameters) -> None:
+        clock_s[0] += 100.0
+        Search.restore(search, trial, architecture, hyper_parameters)
+
+    monkeypatch.setattr(search, "restore", slow_restore)
+    coordinator = Coordinator(
+        master.resolved, RunHistory.of(master.records), search, recorded.append, lambda: clock_s[0]
+    )
+    clock_s[0] = 1160.0
+    coordinator.expire_leases()
+    assert recorded == []
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

@@ -163,6 +163,15 @@ def test_files_of_unneeded_trials_are_deleted_and_no_others(tmp_path: Path) -> N
     ]
 
 
+def test_what_resists_deletion_keeps_no_other_file(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"trial-1.folder{number}").mkdir()
+        (tmp_path / f"trial-1.file{number}").touch()
+    kept(started(), tmp_path).delete(frozenset({1}))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f"trial-1.folder{number}" for number in range(10)]
+
+
 def test_deleting_where_nothing_is_does_no_harm(tmp_path: Path) -> None:
     kept(started(), tmp_path / "nowhere").delete(frozenset({1}))
 

@@ -25,6 +25,7 @@ from aibench.score.history import RunHistory
 from aibench.score.rules import facts_of
 from aibench.score.score import Score, compute_score
 from aibench.search.config import SearchConfig
+from aibench.search.mutator import Reach
 from aibench.search.random_search import RandomArchitectureSearch
 from aibench.search.search import Search
 from workloads.image_classification.specialise import specialise
@@ -79,7 +80,7 @@ def test_defect_1_identical_models_do_not_stop_the_search_from_learning() -> Non
 
 
 def test_defect_1_identical_models_do_not_stop_the_search_from_proposing_new_ones() -> None:
-    search = RandomArchitectureSearch(INITIAL, max_morphs=2, max_train_ops=1e12, seed=1)
+    search = RandomArchitectureSearch(Reach(initial=INITIAL, max_morphs=2, max_train_ops=1e12), seed=1)
     for error in (0.5, 0.5, 0.4):
         search.claimed(INITIAL)
         search.tell(INITIAL, error)

@@ -238,6 +238,12 @@ def test_what_the_worker_expects_of_its_proposal_is_recorded() -> None:
     assert master.of(TrialClaimed)[0].lineage == Lineage(origin="worker", predicted_error=0.125)
 
 
+@pytest.mark.parametrize("error", [-0.01, 1.01])
+def test_an_expectation_that_is_no_validation_error_is_refused(error: float) -> None:
+    with pytest.raises(msgspec.ValidationError, match="predicted_error"):
+        msgspec.convert({"origin": "evolution", "predicted_error": error}, Lineage)
+
+
 def test_without_proposals_the_search_answers_itself() -> None:
     master = searching_worker()
     train(master, "r1")

@@ -13,6 +13,7 @@ from aibench.counting import count
 from aibench.search.base import ArchitectureSearch, Proposal
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.fixed import FixedArchitecture
+from aibench.search.mutator import Reach
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.random_search import RandomArchitectureSearch
 
@@ -44,7 +45,8 @@ def morphing_search(
     max_ops_ratio: float = 4.0,
 ) -> ArchitectureSearch:
     max_train_ops = max_ops_ratio * count(initial).aiperf_ops.train
-    return kind(initial, max_morphs=max_morphs, max_train_ops=max_train_ops, seed=seed)
+    reach = Reach(initial=initial, max_morphs=max_morphs, max_train_ops=max_train_ops)
+    return kind(reach, seed=seed)
 
 
 def run(search: ArchitectureSearch, num_trials: int, error: float | None = 0.5) -> list[Proposal]:

@@ -11,6 +11,7 @@ from aibench.architecture import Shape
 from aibench.architecture.resnet import resnet
 from aibench.search.evolution import EvolutionarySearch
 from aibench.search.gaussian_process import Prediction
+from aibench.search.mutator import Reach
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.surrogate import Surrogate
 from aibench.search.triangular import FloatArray
@@ -20,7 +21,9 @@ INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
 
 def informed(num_candidates: int | None = None, *, max_morphs: int = 1) -> NetworkMorphismSearch:
     search = NetworkMorphismSearch(
-        INITIAL, max_morphs=max_morphs, max_train_ops=math.inf, seed=1, num_candidates=num_candidates
+        Reach(initial=INITIAL, max_morphs=max_morphs, max_train_ops=math.inf),
+        seed=1,
+        num_candidates=num_candidates,
     )
     search.claimed(INITIAL)
     search.tell(INITIAL, 0.5)
@@ -65,7 +68,7 @@ def test_the_hoped_error_is_the_lower_bound_at_one_weight_for_all_proposals(
 
 
 def test_a_search_that_ranks_nothing_hopes_for_nothing() -> None:
-    search = EvolutionarySearch(INITIAL, max_morphs=1, max_train_ops=math.inf, seed=1)
+    search = EvolutionarySearch(Reach(initial=INITIAL, max_morphs=1, max_train_ops=math.inf), seed=1)
     search.claimed(INITIAL)
     search.tell(INITIAL, 0.25)
     assert search.ask().bound == 1.0

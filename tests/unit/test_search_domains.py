@@ -39,7 +39,14 @@ def test_corners_are_choices_or_ends() -> None:
 
 @pytest.mark.parametrize(
     ("domain", "fraction", "value"),
-    [(RATE, 0.0, 0.01), (RATE, 0.5, 0.1), (RATE, 1.0, 1.0), (SHARE, 0.25, 0.0), (SHARE, 1.0, 3.0)],
+    [
+        (RATE, 0.0, 0.01),
+        (RATE, 0.5, 0.1),
+        (RATE, 1.0, 1.0),
+        (SHARE, 0.25, 0.0),
+        (SHARE, 1.0, 3.0),
+        (Domain(low=1e-300, high=1e300, log=True), 0.5, 1.0),
+    ],
 )
 def test_fractions_lead_to_values_and_back(domain: Domain, fraction: float, value: float) -> None:
     assert at_fraction(domain, fraction) == pytest.approx(value)

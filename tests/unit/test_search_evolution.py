@@ -11,13 +11,14 @@ from aibench.architecture.resnet import resnet
 from aibench.counting import count
 from aibench.search import evolution
 from aibench.search.evolution import EvolutionarySearch
+from aibench.search.mutator import Reach
 
 INITIAL = resnet("resnet18", Shape(3, 16, 16), 10, width=8)
 
 
 def evolutionary_search() -> EvolutionarySearch:
     max_train_ops = 4.0 * count(INITIAL).aiperf_ops.train
-    return EvolutionarySearch(INITIAL, max_morphs=3, max_train_ops=max_train_ops, seed=1)
+    return EvolutionarySearch(Reach(initial=INITIAL, max_morphs=3, max_train_ops=max_train_ops), seed=1)
 
 
 def networks(num_networks: int, seed: int = 5) -> list[Architecture]:

@@ -13,6 +13,7 @@ from aibench.counting import count
 from aibench.search import network_morphism
 from aibench.search.embedding import NUM_FEATURES, embed
 from aibench.search.gaussian_process import Prediction
+from aibench.search.mutator import Reach
 from aibench.search.network_morphism import NetworkMorphismSearch
 from aibench.search.surrogate import Surrogate
 from aibench.search.triangular import FloatArray
@@ -22,7 +23,9 @@ LIMIT = 4.0 * count(INITIAL).aiperf_ops.train
 
 
 def morphism_search(*, max_morphs: int = 3, seed: int = 1) -> NetworkMorphismSearch:
-    return NetworkMorphismSearch(INITIAL, max_morphs=max_morphs, max_train_ops=LIMIT, seed=seed)
+    return NetworkMorphismSearch(
+        Reach(initial=INITIAL, max_morphs=max_morphs, max_train_ops=LIMIT), seed=seed
+    )
 
 
 def networks(num_networks: int, *, num_morphs: int = 1, seed: int = 5) -> list[Architecture]:
@@ -102,7 +105,7 @@ def test_sequences_grow_from_the_best_child_of_each_round(monkeypatch: pytest.Mo
         return Prediction(-points.sum(axis=1), np.zeros(len(points)))  # the larger the better
 
     monkeypatch.setattr(Surrogate, "predict", predict)
-    search = NetworkMorphismSearch(INITIAL, max_morphs=3, max_train_ops=1e12, seed=1)
+    search = NetworkMorphismSearch(Reach(initial=INITIAL, max_morphs=3, max_train_ops=1e12), seed=1)
     search.claimed(INITIAL)
     search.tell(INITIAL, 0.5)
     for _ in range(10):
