@@ -223,8 +223,8 @@ def _first_ops(course: Course) -> int:
     if not course.improvements and course.num_trials:
         raise ConfigError(
             "search.space",
-            f"all {course.num_trials} trials of {course.algorithm} with seed {course.seed} failed: nothing to "
-            "compare; expected values that this workload can train with",
+            f"all {course.num_trials} trials of {course.algorithm} with seed {course.seed} failed: no way to "
+            "compare them; expected values that this workload can train with",
         )
     if not course.improvements:
         raise ConfigError(
