@@ -178,7 +178,7 @@ class Workload(Protocol):
         earlier call applied is overridden.
 
         Raises:
-            ArchitectureError: A value fits no network.
+            ArchitectureError: A value fits no network, or none can be trained with it.
         """
         ...
 

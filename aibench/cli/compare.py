@@ -104,7 +104,7 @@ def compare_search_command(
     session = (
         workload_session(resolved, contest, root, num_courses=num_courses, num_jobs=num_jobs)
         if on == WORKLOAD
-        else landscape_session(contest, num_courses=num_courses)
+        else landscape_session(contest, root, num_courses=num_courses)
     )
     with session as found:
         contest = dataclasses.replace(contest, evaluator=found.evaluator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,10 +42,11 @@ class Session:
 
 
 @contextmanager
-def landscape_session(contest: Contest, *, num_courses: int) -> Iterator[Session]:
+def landscape_session(contest: Contest, root: Path, *, num_courses: int) -> Iterator[Session]:
     """The contest's own evaluator; a bar on standard error, in a terminal only."""
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with _interruptible(root), bars as progress:
         bar = progress.add_task("Courses", total=num_courses)
         yield Session(
             evaluator=contest.evaluator,
@@ -76,7 +78,7 @@ def workload_session(
         log_dir=root,
     )
     trials = root / TRIALS_NAME
-    with _interruptible(trials), _progress(num_courses * contest.budget_ops) as show:
+    with _interruptible(root), _progress(num_courses * contest.budget_ops) as show:
 
         def on_trained(record: TrialRecord) -> None:
             _append(record, trials)
@@ -102,14 +104,17 @@ def _workload_sentence(resolved: ResolvedRun, pool: TrainerPool, settings: PoolS
 
 
 @contextmanager
-def _interruptible(trials: Path) -> Iterator[None]:
-    """A Ctrl-C ends the command in one line, with what was trained on disk."""
+def _interruptible(root: Path) -> Iterator[None]:
+    """A Ctrl-C ends the command in one line, with what was trained on disk, or no folder if nothing was."""
     try:
         yield
     except KeyboardInterrupt:
+        trials = root / TRIALS_NAME
         num_trials = len(trials.read_bytes().splitlines()) if trials.exists() else 0
-        where = f", in {trials}" if num_trials else ""
-        click.echo(f"aibench: interrupted after {num_trials} trained trial(s){where}", err=True)
+        after = f" after {counted(num_trials, 'trained trial')}, in {trials}" if num_trials else ""
+        click.echo(f"aibench: interrupted{after}", err=True)
+        with contextlib.suppress(OSError):
+            root.rmdir()
         raise click.exceptions.Exit(130) from None
 
 

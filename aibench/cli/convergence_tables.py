@@ -38,7 +38,7 @@ def print_comparison_convergence(console: Console, comparison: Comparison) -> No
 
 def print_runs_convergence(console: Console, convergence: RunsConvergence) -> None:
     """The runs' score at every length, and how spread and slope changed."""
-    table = Table(box=box.SIMPLE_HEAD, title=TITLE)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{TITLE}, every run cut off there")
     _add_columns(table, "measured", "runs")
     for cells in _rows(convergence.points, duration, "OPS"):
         table.add_row(*cells)

@@ -146,8 +146,8 @@ def _write_convergence(convergence: RunsConvergence | None, obstacle: str | None
     from aibench.score.convergence import render_convergence
 
     if convergence is None:
-        raise click.BadParameter(
-            f"{obstacle}; expected several valid runs of one configuration", param_hint="--out"
+        raise click.UsageError(
+            f"--out draws several valid runs of one configuration; here is no common mean: {obstacle}"
         )
     try:
         path.write_text(render_convergence(convergence, aibench_version=__version__), encoding="utf-8")

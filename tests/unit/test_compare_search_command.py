@@ -211,3 +211,15 @@ def test_texts_on_the_page_are_escaped() -> None:
     page = render_comparison(make_comparison(name="<img src=x onerror=alert(1)>"))
     assert "<img" not in page
     assert "&lt;img" in page
+
+
+def test_ctrl_c_before_anything_is_known_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aibench.search.comparison.run_courses", interrupted)
+    result = compare("smoke", "--seeds", "2", "--out", str(tmp_path / "out"))
+    assert (result.exit_code, result.stderr) == (130, "aibench: interrupted\n")
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,5 @@
 import importlib
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -261,3 +262,22 @@ def test_a_sampler_without_its_package_is_refused_before_a_run(monkeypatch: pyte
     assert refusal(search={"hyper_parameters": "cma_es"}).startswith(
         "search.hyper_parameters: got 'cma_es', which needs the package cmaes"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "problem"),
+    [
+        ("batch_size", {"choices": [64, 0]}, "got 0; 'batch_size': 0, expected a whole number above 0"),
+        (
+            "learning_rate",
+            {"low": -0.1, "high": 0.1},
+            "got -0.1; 'learning_rate': -0.1, expected a number above 0",
+        ),
+    ],
+)
+def test_values_that_no_trial_can_be_trained_with_are_refused_before_a_run(
+    name: str, domain: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(load_config("smoke", [f"search.space.{name}={json.dumps(domain)}"]))
+    assert str(caught.value) == f"search.space.{name}: {problem}"

@@ -100,7 +100,7 @@ def test_one_run_has_no_convergence(tmp_path: Path) -> None:
     done = score(run, "--out", str(tmp_path / "x.html"))
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
-        "aibench: Invalid value for --out: one run; expected several valid runs of one configuration "
+        "aibench: --out draws several valid runs of one configuration; here is no common mean: one run "
         "(see aibench score --help)\n"
     )
     assert not (tmp_path / "x.html").exists()

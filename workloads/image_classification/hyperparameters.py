@@ -59,13 +59,18 @@ class StepSettings:
         for name in (LEARNING_RATE, BATCH_SIZE):
             if name not in hyper_parameters:
                 raise TrialError(f"hyper-parameter {name!r}: missing")
+        if problem := objection(hyper_parameters):
+            raise TrialError(f"hyper-parameter {problem}")
         learning_rate, batch_size = hyper_parameters[LEARNING_RATE], hyper_parameters[BATCH_SIZE]
-        if not isinstance(learning_rate, int | float) or not 0 < learning_rate < math.inf:
-            raise TrialError(
-                f"hyper-parameter {LEARNING_RATE!r}: {learning_rate!r}, expected a number above 0"
-            )
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise TrialError(
-                f"hyper-parameter {BATCH_SIZE!r}: {batch_size!r}, expected a whole number above 0"
-            )
-        return cls(learning_rate=float(learning_rate), batch_size=batch_size)
+        return cls(learning_rate=float(learning_rate), batch_size=int(batch_size))
+
+
+def objection(hyper_parameters: HyperParameters) -> str | None:
+    """Which of the given values no trial can be trained with, and what was expected; None if all are fine."""
+    learning_rate = hyper_parameters.get(LEARNING_RATE, 1.0)
+    if not isinstance(learning_rate, int | float) or not 0 < learning_rate < math.inf:
+        return f"{LEARNING_RATE!r}: {learning_rate!r}, expected a number above 0"
+    batch_size = hyper_parameters.get(BATCH_SIZE, 1)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        return f"{BATCH_SIZE!r}: {batch_size!r}, expected a whole number above 0"
+    return None

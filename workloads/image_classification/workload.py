@@ -16,7 +16,7 @@ from aibench.architecture import Architecture, Shape
 from aibench.architecture.resnet import resnet
 from aibench.counting import count
 from aibench.counting.network import BYTES_PER_FP32
-from aibench.errors import ConfigError, DataError
+from aibench.errors import ArchitectureError, ConfigError, DataError
 from workloads.image_classification import hyperparameters
 from workloads.image_classification.data import ImageSource, open_source
 from workloads.image_classification.options import ImageClassificationOptions
@@ -73,8 +73,11 @@ class ImageClassification:
         """Apply kernel size and dropout; see `workloads.image_classification.specialise`.
 
         Raises:
-            ArchitectureError: A value fits no network, or the network has no dense layer at its end.
+            ArchitectureError: A value fits no network or cannot be trained with, or the network has no dense
+                layer at its end.
         """
+        if problem := hyperparameters.objection(hyper_parameters):
+            raise ArchitectureError(problem)
         return specialise(architecture, hyper_parameters)
 
     def training_memory_bytes(
