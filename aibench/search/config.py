@@ -42,9 +42,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How candidates are found.
 
     Attributes:
-        architecture: ``random`` morphs any network; ``evolution`` the best of a few recent ones;
-            ``network_morphism`` picks the most promising of many morphed networks by a Gaussian process, and
-            is the default because it wins ``aibench compare-search``;
+        architecture: ``random`` morphs any network; ``evolution`` the best of a few recent ones, and is the
+            default: none was significantly better where ``aibench compare-search`` really trained;
+            ``network_morphism`` picks the most promising of many morphed networks by a Gaussian process;
             ``none`` trains the initial network only.
         hyper_parameters: Sampler of the hyper-parameters; ``gp`` gives way to ``tpe`` after 100 results.
         space: Domains that replace the workload's own, by hyper-parameter; null takes one out that only
@@ -64,7 +64,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         guidance: What they were chosen by; where it stands, nothing is chosen again.
     """
 
-    architecture: Literal["random", "evolution", "network_morphism", "none"] = "network_morphism"
+    architecture: Literal["random", "evolution", "network_morphism", "none"] = "evolution"
     hyper_parameters: SamplerName = "tpe"
     space: dict[str, Domain | None] = {}
     first_points: tuple[dict[str, Scalar], ...] = ()

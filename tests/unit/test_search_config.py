@@ -22,7 +22,7 @@ DEFAULTS = {
 
 def test_defaults_search_architectures_and_hyper_parameters() -> None:
     config = SearchConfig()
-    assert (config.architecture, config.hyper_parameters) == ("network_morphism", "tpe")
+    assert (config.architecture, config.hyper_parameters) == ("evolution", "tpe")
     assert (config.space, config.max_morphs, config.max_ops_ratio) == ({}, 3, 4.0)
 
 

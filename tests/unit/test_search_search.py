@@ -188,7 +188,7 @@ def test_a_resumed_search_does_not_start_again() -> None:
     resumed = make_search()
     resumed.restore(1, first.architecture, first.hyper_parameters)
     second = resumed.ask(2)
-    assert second.lineage.origin == "network_morphism"
+    assert second.lineage.origin == "evolution"
     assert second.hyper_parameters["learning_rate"] != first.hyper_parameters["learning_rate"]
 
 
@@ -233,7 +233,7 @@ def test_a_proposal_of_a_worker_comes_before_the_search_itself() -> None:
     assert candidate.lineage == Lineage(origin="worker", parent="parent", morphs=("deepen@3:conv",))
     assert candidate.architecture == specialise(proposed, candidate.hyper_parameters)
     assert search.num_waiting_proposals == 0
-    assert search.ask(2).lineage.origin == "network_morphism"
+    assert search.ask(2).lineage.origin == "evolution"
 
 
 def test_a_proposal_waits_only_once() -> None:
