@@ -167,7 +167,7 @@ class TrainerPool:
             trial=trial.number,
             ops=self._settings.work.ops(counts),
             processed_ops=sum(_epoch_ops(epoch, counts) for epoch in trained.epochs),
-            error=None if reason else min(map(_epoch_error, trained.epochs)),
+            error=None if reason else min(epoch.error for epoch in trained.epochs),
             reason=reason,
             train_s=trained.train_s,
             architecture_hash=trial.candidate.architecture.content_hash,
@@ -325,7 +325,3 @@ def _miscount(epochs: Sequence[EpochResult], counts: NetworkCount) -> str:
 def _epoch_ops(epoch: EpochResult, counts: NetworkCount) -> int:
     operations = counts.aiperf_ops
     return epoch.train_images * operations.train + epoch.validation_images * operations.forward
-
-
-def _epoch_error(epoch: EpochResult) -> float:
-    return (epoch.validation_images - epoch.validation_correct) / epoch.validation_images

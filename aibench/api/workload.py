@@ -105,6 +105,11 @@ class EpochResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ranks: tuple[RankTimes, ...]
     inherited: bool = False
 
+    @property
+    def error(self) -> float:
+        """Top-1 validation error: wrong images / images, so that 0 is exact."""
+        return (self.validation_images - self.validation_correct) / self.validation_images
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gang:

@@ -6,7 +6,7 @@ import msgspec
 
 from aibench.api.events import EpochFinished, Outcome, TrialClosed
 from aibench.config import RunConfig
-from aibench.score.history import RunHistory, TrialHistory, epoch_error
+from aibench.score.history import RunHistory, TrialHistory
 from aibench.search.learning_curve import MIN_EPOCHS, predict_end, predict_full
 from aibench.search.stopping import reason_to_stop
 
@@ -23,7 +23,7 @@ class Prospects:
 
     def with_prediction(self, trial: TrialHistory, finished: EpochFinished) -> EpochFinished:
         """The trial's next epoch, with the error that the curve promises for the trial's last one."""
-        errors, epochs = [*trial.errors, epoch_error(finished)], trial.claimed.spec.epochs
+        errors, epochs = [*trial.errors, finished.result.error], trial.claimed.spec.epochs
         if not MIN_EPOCHS <= len(errors) < epochs:
             return finished
         return msgspec.structs.replace(finished, predicted_error=predict_end(errors, epochs).error)

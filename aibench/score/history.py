@@ -72,7 +72,7 @@ class TrialHistory:
     @property
     def errors(self) -> list[float]:
         """Top-1 validation errors of its epochs, in order."""
-        return [epoch_error(timed.finished) for timed in self.epochs]
+        return [timed.finished.result.error for timed in self.epochs]
 
     @property
     def search_error(self) -> float | None:
@@ -277,9 +277,3 @@ class RunHistory:
         if self.open_trials:
             raise ValueError(f"the run ends with trial {next(iter(self.open_trials))} still leased")
         self.ended = event
-
-
-def epoch_error(epoch: EpochFinished) -> float:
-    """Top-1 validation error of an epoch: wrong images / images, so that 0 is exact."""
-    result = epoch.result
-    return (result.validation_images - result.validation_correct) / result.validation_images

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from aibench.api.events import Outcome
+from aibench.ranks import shared_ranks
 from aibench.score.history import RunHistory, TrialHistory
 from aibench.score.units import grouped
 
@@ -69,7 +70,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """Spearman's coefficient of equally long sequences, ties at their mean rank; None if one is constant."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
-    return statistics.correlation(_ranks(first), _ranks(second))
+    return statistics.correlation(shared_ranks(first), shared_ranks(second))
 
 
 def figures_text(series: PredictionSeries) -> str:
@@ -110,14 +111,6 @@ def _halfway(trial: TrialHistory) -> float | None:
     """The prediction after half of the epochs, rounded down; None for a trial of one epoch."""
     middle = trial.claimed.spec.epochs // 2
     return trial.epochs[middle - 1].finished.predicted_error if middle else None
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Place of each value in sorted order, from 0; equal values share their mean place."""
-    ordered = sorted(values)
-    first = {value: place for place, value in reversed(list(enumerate(ordered)))}
-    last = {value: place for place, value in enumerate(ordered)}
-    return [(first[value] + last[value]) / 2 for value in values]
 
 
 def _thinned(pairs: Sequence[PredictionPair]) -> tuple[PredictionPair, ...]:

@@ -11,7 +11,7 @@ import msgspec
 
 from aibench.api.events import Device
 from aibench.api.workload import HyperParameters, WorkloadDescription
-from aibench.score.history import RunHistory, TrialHistory, epoch_error
+from aibench.score.history import RunHistory, TrialHistory
 from aibench.score.lineage import TreeReport, build_tree
 from aibench.score.predictions import PredictionsReport, build_predictions
 from aibench.score.rules import Verdict, check, facts_of, verdict
@@ -259,7 +259,7 @@ def _curve_point(sample: Sample) -> CurvePoint:
 
 def _error_points(history: RunHistory, start_s: float) -> Iterator[ErrorPoint]:
     finished = [
-        (timed.t_s, trial.number, epoch_error(timed.finished))
+        (timed.t_s, trial.number, timed.finished.result.error)
         for trial in history.trials.values()
         if trial.scores
         for timed in trial.epochs

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aibench.api.events import EpochFinished, TrialClaimed
-from aibench.score.history import RunHistory, epoch_error
+from aibench.score.history import RunHistory
 
 SECONDS_PER_HOUR = 3600.0
 FIRST_SAMPLE_S = 0.2 * SECONDS_PER_HOUR
@@ -131,7 +131,7 @@ def _work(history: RunHistory) -> Iterable[_Work]:
             if not trial.scores:
                 yield _Work(timed.t_s - start_s, trial.number)
                 continue
-            error = epoch_error(timed.finished)
+            error = timed.finished.result.error
             floor = 1 / timed.finished.result.validation_images
             yield _Work(
                 timed.t_s - start_s,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aibench.architecture import Add, Architecture, Concat, Conv, Dense, Shape
+from aibench.architecture.paths import path_lengths
 
 NUM_STAGES = 7
 
@@ -59,7 +60,7 @@ def embed(architecture: Architecture) -> npt.NDArray[np.float64]:
         *_means(kernel, depth),
         *(log2(1.0 + num_joins) for num_joins in joins),
     ]
-    longest, shortest = _path_lengths(architecture)
+    shortest, longest = path_lengths(architecture, (Conv,))
     figures = [
         log2(1.0 + longest),
         head,
@@ -78,18 +79,3 @@ def _stage(image: Shape, shape: Shape) -> int:
 
 def _means(totals: list[float], counts: list[float]) -> list[float]:
     return [total / max(1.0, count) for total, count in zip(totals, counts, strict=True)]
-
-
-def _path_lengths(architecture: Architecture) -> tuple[int, int]:
-    """Most and fewest convolutions on a path from the image to the output."""
-    longest: list[int] = []
-    shortest: list[int] = []
-    for node in architecture.nodes:
-        own = 1 if type(node) is Conv else 0
-        if len(node.inputs) == 1:
-            longest.append(longest[node.inputs[0]] + own)
-            shortest.append(shortest[node.inputs[0]] + own)
-        else:
-            longest.append(own + max([longest[source] for source in node.inputs], default=0))
-            shortest.append(own + min([shortest[source] for source in node.inputs], default=0))
-    return longest[-1], shortest[-1]

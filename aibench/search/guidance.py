@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from aibench.api.features import ExperienceTable
 from aibench.api.space import Domain, Scalar
 from aibench.api.workload import HyperParameters
+from aibench.ranks import shared_ranks
 from aibench.search.config import Guidance
-from aibench.search.paired import shared_ranks
+from aibench.search.domains import member
 
 NUM_NEIGHBOURS = 4
 NUM_FIRST_POINTS = 4
@@ -234,15 +235,7 @@ def _correlation(first: _Floats, second: _Floats) -> float:
 
 
 def _is_inside(point: Mapping[str, Scalar], space: Mapping[str, Domain]) -> bool:
-    return all(name in point and _holds(domain, point[name]) for name, domain in space.items())
-
-
-def _holds(domain: Domain, value: Scalar) -> bool:
-    if domain.choices is not None:
-        return value in domain.choices
-    assert domain.low is not None
-    assert domain.high is not None
-    return not isinstance(value, str) and domain.low <= value <= domain.high
+    return all(name in point and member(domain, point[name]) is not None for name, domain in space.items())
 
 
 def _narrowed(

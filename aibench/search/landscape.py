@@ -40,6 +40,7 @@ from dataclasses import dataclass
 
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Add, Architecture, Concat, Conv, Dense, Dropout
+from aibench.architecture.paths import path_lengths
 from aibench.counting import NetworkCount, count
 from aibench.search.evaluator import ContestTrial, Evaluation, RunningTrial, TrialWork, ended
 from aibench.search.search import Candidate
@@ -86,7 +87,7 @@ class Features:
             if isinstance(node, Conv | Dense)
         ]
         kernels = [node.kernel for node in nodes if isinstance(node, Conv) and node.kernel > 1]
-        shortest_path, depth = _path_lengths(architecture)
+        shortest_path, depth = path_lengths(architecture, (Conv, Dense))
         return cls(
             log_ops=math.log2(counts.aiperf_ops.train),
             log_parameters=math.log2(counts.parameters),
@@ -182,17 +183,6 @@ def saturating(doublings: float) -> float:
 
 def _path_term(features: Features) -> float:
     return 0.02 * max(0, features.shortest_path - MAX_TRAINABLE_PATH) ** 2
-
-
-def _path_lengths(architecture: Architecture) -> tuple[int, int]:
-    """Learned layers on the shortest and on the longest path from the image to the output."""
-    shortest: list[int] = []
-    longest: list[int] = []
-    for node in architecture.nodes:
-        own = int(isinstance(node, Conv | Dense))
-        shortest.append(own + min((shortest[source] for source in node.inputs), default=0))
-        longest.append(own + max((longest[source] for source in node.inputs), default=0))
-    return shortest[-1], longest[-1]
 
 
 def _number(drawn: HyperParameters, name: str, default: float) -> float:

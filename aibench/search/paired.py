@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aibench.ranks import shared_ranks
+
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
 _RESAMPLING_SEED = 1
@@ -59,12 +61,6 @@ def mean_ranks(values: Floats) -> Floats:
     ranks: Floats = np.array([shared_ranks(column) for column in values.T.tolist()])
     means: Floats = ranks.mean(axis=0)
     return means
-
-
-def shared_ranks(values: Sequence[float]) -> list[float]:
-    """Rank of each value, 1 for the least; equal values get the mean of their ranks."""
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
 
 
 def signed_rank_test(differences: Sequence[float]) -> SignedRankTest:

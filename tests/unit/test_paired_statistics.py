@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aibench.search.paired import bootstrap_band, holm, mean_ranks, shared_ranks, signed_rank_test
+from aibench.ranks import shared_ranks
+from aibench.search.paired import bootstrap_band, holm, mean_ranks, signed_rank_test
 
 
 @pytest.mark.parametrize(
