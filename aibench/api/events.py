@@ -45,6 +45,8 @@ class EndReason(StrEnum):
     SIGNAL = "signal"
     NO_WORKERS = "no_workers"
     FAILURES = "failures"
+    UNFIT = "unfit"
+    """A worker that can take no part appeared before the start: the detail says why."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=True):

@@ -34,10 +34,32 @@ class _Request(_Message, frozen=True):
     incarnation: Name
 
 
+class EnlistRequest(_Message, frozen=True):
+    """A place is up and asks which worker of its pool it shall be. ``place`` is its own host name."""
+
+    pool: Name
+    place: Name
+
+
+class EnlistReply(_Message, frozen=True):
+    """The worker to be, the same one for the same place; or a pause before asking again; or the end."""
+
+    worker: str | None = None
+    retry_after_s: float | None = None
+    stop: bool = False
+
+
 class JoinRequest(_Request, frozen=True):
-    """A gang is up; it opens its data next."""
+    """A gang is up; it opens its data next.
+
+    Attributes:
+        version: Release of aibench on the worker's side.
+        unix_s: Wall clock of the worker's host when it sent this.
+    """
 
     host: Name
+    version: Name
+    unix_s: float
     backend: Name
     devices: Annotated[tuple[Device, ...], msgspec.Meta(min_length=1, max_length=65536)]
 
@@ -193,6 +215,7 @@ class HistoryReply(_Message, frozen=True):
 
 
 ROUTES: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
+    "/v1/enlist": (EnlistRequest, EnlistReply),
     "/v1/join": (JoinRequest, JoinReply),
     "/v1/claim": (ClaimRequest, ClaimReply),
     "/v1/epoch": (EpochRequest, Acknowledgement),

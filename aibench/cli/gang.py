@@ -31,11 +31,14 @@ first_device_option = click.option(
 
 @click.command("worker", hidden=True)
 @control_option
-@worker_option
+@click.option("--worker", help="Name of the worker.")
+@click.option("--pool", help="Instead of a name: ask the master which worker of this pool to be.")
 @click.option("--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @device_option
 @first_device_option
-def worker_command(control_file: Path, worker: str, ranks: int, device: str, first_device: int) -> None:
+def worker_command(
+    control_file: Path, worker: str | None, pool: str | None, ranks: int, device: str, first_device: int
+) -> None:
     """Start a worker's gang on this node; launchers call this.
 
     \b
@@ -44,10 +47,13 @@ def worker_command(control_file: Path, worker: str, ranks: int, device: str, fir
     """
     from aibench.worker.agent import WorkerSettings, become_gang
 
+    name = _worker_name(control_file, worker, pool)
+    if name is None:
+        return
     become_gang(
         WorkerSettings(
             control_file=control_file,
-            worker=worker,
+            worker=name,
             num_ranks=ranks,
             device=device,
             first_device=first_device,
@@ -129,6 +135,17 @@ def network_features_command(workload: str) -> None:
     except ModuleNotFoundError as error:
         found = NetworkFeatures(features={}, absent=error.name)
     click.echo(msgspec.json.encode(found).decode())
+
+
+def _worker_name(control_file: Path, worker: str | None, pool: str | None) -> str | None:
+    """The name given or, by the master, found; None if the run is over."""
+    if (worker is None) == (pool is None):
+        raise click.UsageError("give either --worker or --pool")
+    if pool is None:
+        return worker
+    from aibench.worker.enlist import enlist
+
+    return enlist(control_file, pool)
 
 
 def _log_to_stderr() -> None:

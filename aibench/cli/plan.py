@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -33,10 +32,8 @@ def print_plan(resolved: ResolvedRun, root: Path) -> None:
     _print_validity(resolved)
     _print_network(resolved)
     _note(f"Would be started, with the run folder {layout.root}:")
-    for worker in workers:
-        command = resolved.launcher.render(worker)
-        settings = " ".join(f"{name}={shlex.quote(text)}" for name, text in command.environment.items())
-        _note(f"{worker.worker}: {settings} {shlex.join(command.argv)}")
+    for rendered in resolved.launcher.render(workers):
+        _note_text(f"{rendered.name}: {rendered.text}")
 
 
 def projected_findings(resolved: ResolvedRun) -> tuple[Finding, ...]:
@@ -88,6 +85,11 @@ def _print_validity(resolved: ResolvedRun) -> None:
 def _note(text: str) -> None:
     """A line that leaves the output a valid configuration file."""
     click.echo(f"# {text}")
+
+
+def _note_text(text: str) -> None:
+    for line in text.splitlines():
+        _note(line)
 
 
 def _certain_time_s(limit_s: float | None) -> float | None:

@@ -32,14 +32,22 @@ class WorkerGroup(_Section, frozen=True):
     Attributes:
         count: How many.
         ranks: Processes of each, one per device.
+        nodes_per_worker: Nodes that each spans, with equally many of its ranks on every one.
         device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), or a device type of torch.
         oversubscribe: Allow more ranks than devices.
     """
 
     count: Crowd = 1
     ranks: Gang = 1
+    nodes_per_worker: Gang = 1
     device: Annotated[str, msgspec.Meta(min_length=1)] = "auto"
     oversubscribe: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ranks % self.nodes_per_worker:
+            raise ValueError(
+                f"ranks {self.ranks} cannot be shared evenly by nodes_per_worker {self.nodes_per_worker}"
+            )
 
 
 class Limits(_Section, frozen=True):
@@ -84,14 +92,14 @@ class Control(_Section, frozen=True):
     """The control service.
 
     Attributes:
-        host: Address to bind; workers on other nodes need one that they can reach.
+        host: Address to bind, which the workers can reach; None for the launcher's choice.
         port: 0 for any free one.
         heartbeat_s: Period of a worker's signs of life.
         lease_s: Silence after which a worker counts as lost.
         master_timeout_s: How long workers keep training and trying while the master is away.
     """
 
-    host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     port: Port = 0
     heartbeat_s: PositiveSeconds = 5.0
     lease_s: PositiveSeconds = 60.0

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from aibench import __version__
 from aibench.api.events import Outcome
+from aibench.api.protocol import JoinRequest
 from aibench.api.workload import DatasetDescription, EpochResult
 from aibench.errors import ProtocolError
 from aibench.score.history import RunHistory, TrialHistory
+
+MAX_CLOCK_SKEW_S = 2.0
+
+
+def reason_unfit(request: JoinRequest, unix_s: float) -> str:
+    """Why this gang may not take part, whatever it does: another release, or a clock that is off; or nothing.
+
+    Args:
+        unix_s: The master's wall clock.
+    """
+    who = f"worker {request.worker} on {request.host}"
+    if request.version != __version__:
+        return (
+            f"{who} runs aibench {request.version}, the master {__version__}; "
+            "install the same release on all nodes"
+        )
+    skew_s = request.unix_s - unix_s
+    if abs(skew_s) > MAX_CLOCK_SKEW_S:
+        return (
+            f"the clock of {who} is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}; "
+            f"expected at most {MAX_CLOCK_SKEW_S:g} s, synchronise the nodes' clocks (NTP)"
+        )
+    return ""
 
 
 def check_joined(history: RunHistory, worker: str, incarnation: str) -> None:

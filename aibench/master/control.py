@@ -42,6 +42,7 @@ def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> A
         token: What ``Authorization: Bearer`` must carry on every path but ``/healthz``.
     """
     calls: dict[str, Callable[..., msgspec.Struct]] = {
+        "/v1/enlist": coordinator.enlist,
         "/v1/join": coordinator.join,
         "/v1/claim": coordinator.claim,
         "/v1/epoch": coordinator.epoch,

@@ -7,7 +7,8 @@ master without harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aibench.api.events import (
@@ -26,6 +27,8 @@ from aibench.api.protocol import (
     Acknowledgement,
     ClaimReply,
     ClaimRequest,
+    EnlistReply,
+    EnlistRequest,
     EpochRequest,
     FinishRequest,
     HeartbeatRequest,
@@ -40,7 +43,15 @@ from aibench.api.workload import TrialSpec
 from aibench.config import ResolvedRun
 from aibench.counting import count
 from aibench.errors import ProtocolError
-from aibench.master.admission import check_end, check_epoch, check_joined, check_outcome, own_trial
+from aibench.master.admission import (
+    check_end,
+    check_epoch,
+    check_joined,
+    check_outcome,
+    own_trial,
+    reason_unfit,
+)
+from aibench.master.enlistment import Enlistment
 from aibench.master.proposals import ProposalService
 from aibench.master.prospects import Prospects
 from aibench.master.weights import KeptWeights
@@ -69,6 +80,7 @@ class Coordinator:
     Args:
         record: Appends an event to the journal and applies it to ``history``.
         now_s: The run's clock.
+        pools: The workers that places of each pool may become.
         weights: What children start from; None if all trials start from scratch.
     """
 
@@ -80,6 +92,7 @@ class Coordinator:
         record: Callable[[Event], None],
         now_s: Callable[[], float],
         *,
+        pools: Mapping[str, Sequence[str]] | None = None,
         weights: KeptWeights | None = None,
     ) -> None:
         self.history = history
@@ -91,6 +104,8 @@ class Coordinator:
         self._record = record
         self._now_s = now_s
         self._weights = weights
+        self._enlistment = Enlistment(pools or {}, history, now_s, patience_s=resolved.config.start.timeout_s)
+        self._unfit: dict[str, str] = {}
         self._dismissed: set[str] = set()
         self._unfinished: dict[int, _Unfinished] = {}
         self._restore_search()
@@ -100,8 +115,16 @@ class Coordinator:
 
     # What the control service calls -------------------------------------------------------------------
 
+    def enlist(self, request: EnlistRequest) -> EnlistReply:
+        """Tell a place of a pool which worker it is to be."""
+        return EnlistReply(stop=True) if self.is_over else self._enlistment.enlist(request)
+
     def join(self, request: JoinRequest) -> JoinReply:
         """Take a gang in; a new incarnation ends the trials of the one before, which is sent away."""
+        if reason := reason_unfit(request, time.time()):
+            self._unfit[request.worker] = reason
+            raise ProtocolError(412, reason)
+        self._unfit.pop(request.worker, None)
         known = self.history.workers.get(request.worker)
         if known is not None and request.incarnation in known.past_lives:
             return self._welcome(stop=True)
@@ -210,6 +233,16 @@ class Coordinator:
     def proposal_fates(self) -> Mapping[Fate, int]:
         """What became of the architectures found by workers."""
         return self._search.proposal_fates
+
+    @property
+    def hosts(self) -> Mapping[str, str]:
+        """Host that each worker last joined from."""
+        return {name: worker.joined.host for name, worker in self.history.workers.items()}
+
+    @property
+    def unfit_workers(self) -> Mapping[str, str]:
+        """Why workers that may take no part were sent away."""
+        return self._unfit
 
     @property
     def is_over(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,17 @@ class RunLayout:
     """Names inside one run folder."""
 
     root: Path
+
+    @property
+    def run_name(self) -> str:
+        """The folder's name, made different from those of equally named folders elsewhere."""
+        place = hashlib.sha256(os.fsencode(self.root)).hexdigest()
+        return f"{self.root.name}-{place[:8]}"
+
+    @property
+    def submission(self) -> Path:
+        """Where the master was submitted to, if it does not run where it was asked for."""
+        return self.root / "submission.json"
 
     @property
     def config(self) -> Path:

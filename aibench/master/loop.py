@@ -9,13 +9,13 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from aibench.api.events import EndReason, Event
-from aibench.api.launcher import Launcher, WorkerSpec
+from aibench.api.launcher import WorkerSpec, WorkerState, WorkerStatus
 from aibench.api.protocol import ControlAddress
 from aibench.config import ResolvedRun
 from aibench.errors import LauncherError, RunFolderError
@@ -24,6 +24,7 @@ from aibench.master.clock import RunClock
 from aibench.master.control import ControlServer, build_app
 from aibench.master.coordinator import Coordinator
 from aibench.master.layout import RunLayout, write_private
+from aibench.master.polling import Polling
 from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory
 from aibench.score.html import render_html
@@ -33,11 +34,12 @@ from aibench.search.search import Search
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
-LAUNCHER_POLL_S = 1.0
 STALL_S = 2.0
 """A pause between two ticks after which the master does not blame its workers for their silence."""
 MAX_FRUITLESS_RESTARTS = 3
 """Restarts of one worker without a finished epoch in between, after which it is left dead."""
+LOUD_FAILURES = 3
+"""Unanswered questions in a row from which on the engine's silence is said; the leases watch meanwhile."""
 
 ProgressCallback = Callable[[Coordinator], None]
 
@@ -55,19 +57,33 @@ class RunOutcome:
 
 
 def worker_specs(resolved: ResolvedRun, layout: RunLayout) -> list[WorkerSpec]:
-    """The workers of a configuration: w0, w1, …"""
-    groups = [group for group in resolved.config.workers for _ in range(group.count)]
+    """The workers of a configuration: w0, w1, …; each entry of ``workers`` is a pool: p0, p1, …"""
+    groups = [
+        (f"p{number}", group)
+        for number, group in enumerate(resolved.config.workers)
+        for _ in range(group.count)
+    ]
     return [
         WorkerSpec(
+            run=layout.run_name,
             worker=f"w{number}",
+            pool=pool,
             num_ranks=group.ranks,
+            num_nodes=group.nodes_per_worker,
             device=group.device,
             oversubscribe=group.oversubscribe,
             control_file=layout.control,
             log_dir=layout.worker_dir(f"w{number}"),
         )
-        for number, group in enumerate(groups)
+        for number, (pool, group) in enumerate(groups)
     ]
+
+
+def _pools(specs: Sequence[WorkerSpec]) -> Mapping[str, Sequence[str]]:
+    pools: dict[str, list[str]] = {}
+    for spec in specs:
+        pools.setdefault(spec.pool, []).append(spec.worker)
+    return pools
 
 
 @dataclass(slots=True)
@@ -78,6 +94,7 @@ class _Placement:
     fruitless_restarts: int = 0
     epochs_at_restart: int = 0
     is_given_up: bool = False
+    why_given_up: str = ""
 
 
 @dataclass
@@ -98,11 +115,16 @@ class Master:
     history: RunHistory
     on_progress: ProgressCallback
     signal_number: int | None = None
-    placements: dict[str, _Placement] = field(default_factory=dict)
+    placements: dict[str, _Placement] = field(init=False)
+    polling: Polling = field(init=False)
+    states: Mapping[str, WorkerState] = field(init=False, default_factory=dict)
     journal: JournalWriter = field(init=False)
     weights: KeptWeights | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        specs = worker_specs(self.resolved, self.layout)
+        self.placements = {spec.worker: _Placement(spec) for spec in specs}
+        self.polling = Polling(steady_s=self.resolved.launcher.poll_period_s)
         self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)
         if self.resolved.config.search.inherit_weights:
             self.weights = KeptWeights(self.layout.weights_dir, self.history)
@@ -139,7 +161,13 @@ class Master:
             memory=self.resolved.memory,
         )
         coordinator = Coordinator(
-            self.resolved, self.history, search, self._record, self.clock.now_s, weights=self.weights
+            self.resolved,
+            self.history,
+            search,
+            self._record,
+            self.clock.now_s,
+            pools=_pools(self._specs),
+            weights=self.weights,
         )
         host, port = self.listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
@@ -157,14 +185,15 @@ class Master:
     @contextlib.asynccontextmanager
     async def _workers(self) -> AsyncIterator[None]:
         launcher = self.resolved.launcher
-        specs = worker_specs(self.resolved, self.layout)
-        self.placements = {spec.worker: _Placement(spec) for spec in specs}
         try:
-            for spec in specs:
-                await asyncio.to_thread(launcher.start, spec)
+            await asyncio.to_thread(launcher.start, self._specs)
             yield
         finally:
-            await asyncio.to_thread(launcher.stop, list(self.placements))
+            await asyncio.to_thread(launcher.stop)
+
+    @property
+    def _specs(self) -> list[WorkerSpec]:
+        return [placement.spec for placement in self.placements.values()]
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,7 +204,7 @@ class Master:
         self.signal_number = self.signal_number or number
 
     async def _watch(self, coordinator: Coordinator) -> None:
-        polled = ticked = time.monotonic()
+        ticked = time.monotonic()
         while not coordinator.is_over:
             await asyncio.sleep(TICK_S)
             gap_s, ticked = time.monotonic() - ticked, time.monotonic()
@@ -183,9 +212,8 @@ class Master:
                 coordinator.extend_leases(gap_s)
             coordinator.open_barrier_if_due()
             coordinator.expire_leases()
-            if time.monotonic() - polled >= LAUNCHER_POLL_S:
+            if self.polling.is_due(time.monotonic()):
                 await self._replace_dead_workers(coordinator)
-                polled = time.monotonic()
             self._end_if_due(coordinator)
             if self.weights is not None and (trials := self.weights.newly_unneeded()):
                 await asyncio.to_thread(self.weights.delete, trials)
@@ -198,18 +226,47 @@ class Master:
         elif reason := coordinator.due_end:
             failed = reason is EndReason.FAILURES
             coordinator.end(reason, self.history.closed_trials[-1].closing_reason if failed else "")
+        elif coordinator.unfit_workers and self.history.barrier is None:
+            coordinator.end(EndReason.UNFIT, next(iter(coordinator.unfit_workers.values())))
         elif coordinator.is_barrier_overdue or all(p.is_given_up for p in self.placements.values()):
-            coordinator.end(EndReason.NO_WORKERS, f"no worker is left; see {self.layout.worker_dir('*')}")
+            coordinator.end(EndReason.NO_WORKERS, self._why_nobody_is_left())
+
+    def _why_nobody_is_left(self) -> str:
+        reasons = {placement.why_given_up for placement in self.placements.values()} - {""}
+        return "; ".join([*sorted(reasons), f"no worker is left, see {self.layout.worker_dir('*')}"])
 
     async def _replace_dead_workers(self, coordinator: Coordinator) -> None:
-        launcher: Launcher = self.resolved.launcher
-        for worker, status in (await asyncio.to_thread(launcher.states)).items():
+        statuses = await self._ask_launcher(coordinator)
+        for worker, status in statuses.items():
             placement = self.placements[worker]
             is_expected = placement.is_given_up or coordinator.is_dismissed(worker)
             if is_expected or not status.state.is_terminal:
                 continue
             coordinator.lose(worker, f"its processes ended ({status.detail})")
-            await self._restart(placement)
+            if worker in coordinator.unfit_workers:
+                self._give_up(placement, coordinator.unfit_workers[worker])
+            elif status.state is WorkerState.REFUSED:
+                self._give_up(placement, f"worker {worker} cannot be placed: {status.detail}")
+            else:
+                await self._restart(placement)
+
+    async def _ask_launcher(self, coordinator: Coordinator) -> Mapping[str, WorkerStatus]:
+        """What the launcher knows; nothing while its engine does not answer."""
+        try:
+            statuses = await asyncio.to_thread(self.resolved.launcher.states, coordinator.hosts)
+        except LauncherError as error:
+            self.polling.failed(time.monotonic())
+            if self.polling.num_failures >= LOUD_FAILURES:
+                logger.warning("%s (unanswered %d times in a row)", error, self.polling.num_failures)
+            return {}
+        states = {worker: status.state for worker, status in statuses.items()}
+        self.polling.answered(time.monotonic(), changed=states != self.states)
+        self.states = states
+        return statuses
+
+    def _give_up(self, placement: _Placement, reason: str) -> None:
+        placement.is_given_up, placement.why_given_up = True, reason
+        logger.warning("%s: given up", reason)
 
     async def _restart(self, placement: _Placement) -> None:
         worker = placement.spec.worker
@@ -219,12 +276,11 @@ class Master:
         placement.epochs_at_restart = epochs
         placement.fruitless_restarts += 1
         if placement.fruitless_restarts > MAX_FRUITLESS_RESTARTS:
-            placement.is_given_up = True
-            logger.warning("worker %s keeps ending: given up; see %s", worker, placement.spec.log_dir)
+            self._give_up(placement, f"worker {worker} keeps ending, see {placement.spec.log_dir}")
             return
         logger.warning("worker %s ended: starting it again; see %s", worker, placement.spec.log_dir)
         try:
-            await asyncio.to_thread(self.resolved.launcher.start, placement.spec)
+            await asyncio.to_thread(self.resolved.launcher.start, [placement.spec])
         except LauncherError as error:
             logger.warning("worker %s: %s", worker, error)
 

@@ -36,8 +36,7 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
     """
     layout = RunLayout(root.absolute())
     resolved.launcher.check(worker_specs(resolved, layout))
-    control = resolved.config.control
-    with bind(control.host, control.port) as listener:
+    with bind(control_host(resolved), resolved.config.control.port) as listener:
         layout.create()
         return _start(resolved, layout, listener, on_progress)
 
@@ -94,6 +93,11 @@ def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback)
             return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
 
 
+def control_host(resolved: ResolvedRun) -> str:
+    """Address that the control service binds: the configuration's or else the launcher's choice."""
+    return resolved.config.control.host or resolved.launcher.control_host()
+
+
 def _check_same_data(resolved: ResolvedRun, history: RunHistory) -> None:
     if history.header.rules_version != RULES_VERSION:
         raise DataError(
@@ -119,8 +123,8 @@ def _listen_again(resolved: ResolvedRun, layout: RunLayout) -> socket.socket:
         # Whatever is wrong with the old address, the workers read the new one.
         with contextlib.suppress(ConfigError, OSError, msgspec.MsgspecError, httpx.InvalidURL):
             before = msgspec.json.decode(layout.control.read_bytes(), type=ControlAddress)
-            return bind(control.host, httpx.URL(before.url).port or 0)
-    return bind(control.host, control.port)
+            return bind(control_host(resolved), httpx.URL(before.url).port or 0)
+    return bind(control_host(resolved), control.port)
 
 
 def _cut_off(path: Path, length_bytes: int) -> None:

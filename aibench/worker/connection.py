@@ -17,6 +17,7 @@ from aibench.errors import MasterAwayError, ProtocolError
 logger = logging.getLogger(__name__)
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
+Message = msgspec.Struct | Callable[[], msgspec.Struct]
 
 REQUEST_TIMEOUT_S = 30.0
 MAX_RETRY_PAUSE_S = 3.0
@@ -32,8 +33,11 @@ class Connection:
         self._control_file = control_file
         self._client: httpx.Client | None = None
 
-    def call(self, path: str, message: msgspec.Struct, reply_type: type[Reply]) -> Reply:
+    def call(self, path: str, message: Message, reply_type: type[Reply]) -> Reply:
         """Ask once.
+
+        Args:
+            message: What to send, or what makes it at the moment of sending.
 
         Raises:
             MasterAwayError: No answer, one of 401 or 5xx, or one that is not of this protocol: the master's
@@ -41,7 +45,8 @@ class Connection:
             ProtocolError: The master refused.
         """
         try:
-            response = self._open().post(path, content=msgspec.json.encode(message))
+            content = msgspec.json.encode(message() if callable(message) else message)
+            response = self._open().post(path, content=content)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, msgspec.MsgspecError) as error:
             self.close()
             raise MasterAwayError(f"{path}: {error}") from error
@@ -57,9 +62,7 @@ class Connection:
             raise MasterAwayError(f"{path}: HTTP {response.status_code}, not the master's words") from error
         raise ProtocolError(response.status_code, refusal.error, must_join=refusal.must_join)
 
-    def call_until(
-        self, path: str, message: msgspec.Struct, reply_type: type[Reply], *, timeout_s: float
-    ) -> Reply:
+    def call_until(self, path: str, message: Message, reply_type: type[Reply], *, timeout_s: float) -> Reply:
         """Ask until the master answers.
 
         Raises:

@@ -23,6 +23,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from aibench import __version__
 from aibench.api.events import Device, Outcome
 from aibench.api.launcher import CPU
 from aibench.api.protocol import Acknowledgement, JoinReply, JoinRequest
@@ -197,6 +198,8 @@ def _introduce(worker: str, backend: str, description: Device, gang: Gang) -> Jo
         worker=worker,
         incarnation=uuid.uuid4().hex,
         host=socket.gethostname(),
+        version=__version__,
+        unix_s=time.time(),
         backend=backend,
         devices=tuple(parts),
     )

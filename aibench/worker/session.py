@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from aibench.api.events import Outcome
 from aibench.api.protocol import (
     Acknowledgement,
@@ -78,8 +80,13 @@ class Session:
 
         Raises:
             MasterAwayError: The master did not answer within two minutes.
+            ProtocolError: It refuses this gang, whose torchrun is told to end.
         """
-        reply = self._send_join()
+        try:
+            reply = self._send_join()
+        except ProtocolError as error:
+            leave(str(error))
+            raise
         self._master_timeout_s = reply.master_timeout_s
         self._heart = threading.Thread(target=self._beat, args=(reply.heartbeat_s,), daemon=True)
         self._heart.start()
@@ -197,12 +204,15 @@ class Session:
 
     def _send_join(self) -> JoinReply:
         reply = self._connection.call_until(
-            "/v1/join", self._joining, JoinReply, timeout_s=self._master_timeout_s
+            "/v1/join", self._introduction, JoinReply, timeout_s=self._master_timeout_s
         )
         self._num_joins += 1
         if reply.stop:
             self._stop.set()
         return reply
+
+    def _introduction(self) -> JoinRequest:
+        return msgspec.structs.replace(self._joining, unix_s=time.time())
 
     def _patiently(self, call: Callable[[], Reply]) -> Reply:
         try:

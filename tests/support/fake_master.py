@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from support.fake_workload import FakeOptions, FakeWorkload, make_config, make_resolved
 
+from aibench import __version__
 from aibench.api.clock import RankTimes
 from aibench.api.events import ClockAnchor, Device, Event, Outcome, RunResumed, RunStarted
 from aibench.api.protocol import (
@@ -70,7 +72,13 @@ def run_started(resolved: ResolvedRun) -> RunStarted:
 def join_request(worker: str = "w0", life: str = "a", num_ranks: int = 1) -> JoinRequest:
     device = Device(kind="cpu", name="cpu", memory_bytes=None)
     return JoinRequest(
-        worker=worker, incarnation=life, host="node", backend="gloo", devices=(device,) * num_ranks
+        worker=worker,
+        incarnation=life,
+        host="node",
+        version=__version__,
+        unix_s=time.time(),
+        backend="gloo",
+        devices=(device,) * num_ranks,
     )
 
 

@@ -35,7 +35,7 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
     assert (config.name, config.division, config.seed) == ("mine", Division.OPEN, 1)
     assert config.num_workers == 1
     assert config.launcher == {"name": "local"}
-    assert config.control.host == "127.0.0.1"
+    assert config.control.host is None
     assert [config.epochs.epochs(n) for n in (1, 2, 3, 4, 9)] == [15, 30, 45, 60, 60]
 
 

@@ -1,0 +1,1 @@
+"""Suites that plug-ins of aibench pass; they need pytest."""
