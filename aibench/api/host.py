@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from aibench.api.launcher import WorkerSpec
@@ -63,9 +63,15 @@ class HostStatus:
 class Host(Protocol):
     """Places one master. A reference is what `submit` returned: one line, kept in the run folder.
 
-    The submitted program is ``aibench master FOLDER``: it starts the run of the folder's configuration or, if
-    a journal is there, goes on with it.
+    The submitted program is ``aibench master FOLDER --run NAME``: it starts the run of the folder's
+    configuration or, if a journal is there, goes on with it.
+
+    Attributes:
+        shares_files: Whether the master sees the files of this machine under the same paths. If not, data is
+            looked at only there.
     """
+
+    shares_files: ClassVar[bool]
 
     def check(self, order: MasterOrder) -> None:
         """Refuse what the engine would not take, before anything is written.

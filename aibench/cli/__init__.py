@@ -24,8 +24,9 @@ from aibench.cli.gang import (
     trainer_command,
     worker_command,
 )
+from aibench.cli.hosted import cancel_command, fetch_command, logs_command, status_command
 from aibench.cli.inspect import report_command, score_command, verify_command
-from aibench.cli.run import resume_command, run_command
+from aibench.cli.run import master_command, resume_command, run_command
 from aibench.cli.smoke import smoke_command
 from aibench.cli.text import printable
 from aibench.errors import AibenchError
@@ -78,11 +79,16 @@ for _command in (
     smoke_command,
     run_command,
     resume_command,
+    status_command,
+    logs_command,
+    cancel_command,
+    fetch_command,
     score_command,
     report_command,
     verify_command,
     count_command,
     compare_search_command,
+    master_command,
     worker_command,
     rank_command,
     trainer_command,

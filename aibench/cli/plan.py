@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 import yaml
 
+from aibench.api.host import Host
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
-from aibench.config import ResolvedRun
+from aibench.config import ResolvedRun, RunConfig
 from aibench.counting import RULES_VERSION, count
 from aibench.master.layout import RunLayout
-from aibench.master.loop import worker_specs
+from aibench.master.submission import order_of
 from aibench.score.rules import MIN_MEASURED_TIME_S, Facts, Finding, check
 from aibench.score.units import binary, duration, grouped
 from aibench.search.domains import corner_values
@@ -26,14 +28,34 @@ def print_plan(resolved: ResolvedRun, root: Path) -> None:
         LauncherError: The workers could not be placed.
     """
     layout = RunLayout(root.absolute())
-    workers = worker_specs(resolved, layout)
-    resolved.launcher.check(workers)
+    host = resolved.launcher.host()
+    order = order_of(resolved.config, resolved.document, layout)
+    if host is None:
+        resolved.launcher.check(order.workers)
+    else:
+        host.check(order)
     click.echo(yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True))
     _print_validity(resolved)
     _print_network(resolved)
     _note(f"Would be started, with the run folder {layout.root}:")
-    for rendered in resolved.launcher.render(workers):
+    if host is not None:
+        _note_text(host.render(order))
+        return
+    for rendered in resolved.launcher.render(order.workers):
         _note_text(f"{rendered.name}: {rendered.text}")
+
+
+def print_remote_plan(host: Host, config: RunConfig, root: Path) -> None:
+    """The plan of a master that alone sees the data: the configuration as given, and what would be sent.
+
+    Raises:
+        LauncherError: The engine would not take it.
+    """
+    order = order_of(config, msgspec.to_builtins(config), RunLayout(root.absolute()))
+    host.check(order)
+    click.echo(order.config)
+    _note("The data is looked at where the master runs.")
+    _note_text(host.render(order))
 
 
 def projected_findings(resolved: ResolvedRun) -> tuple[Finding, ...]:

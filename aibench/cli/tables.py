@@ -18,9 +18,11 @@ from aibench.cli.text import cell_text
 from aibench.score.units import binary, duration, grouped, percent, si
 
 if TYPE_CHECKING:
+    from aibench.api.host import HostStatus
     from aibench.architecture import Architecture
     from aibench.cli.smoke import Check
     from aibench.counting import NetworkCount
+    from aibench.master.submission import Submission
     from aibench.score.convergence import RunsConvergence
     from aibench.score.report import FindingReport, Report, ScoreReport, TrialReport
     from aibench.score.statistics import RunsSummary
@@ -101,6 +103,22 @@ def print_scores(
         )
     if convergence is not None:
         print_runs_convergence(console, convergence)
+
+
+def print_status(submission: Submission, status: HostStatus, report: Report | None, root: Path) -> None:
+    """Where a submitted run stands."""
+    console = _console()
+    table = Table(box=box.ROUNDED, show_header=False, title=f"aibench {cell_text(root.absolute().name)}")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("master", cell_text(f"{status.state} {status.detail}".strip()))
+    table.add_row("submitted as", cell_text(f"{submission.reference} ({submission.launcher.get('name')})"))
+    if report is None:
+        table.add_row("journal", "not here yet")
+    else:
+        for label, text in _summary_rows(report):
+            table.add_row(label, cell_text(text))
+    console.print(table)
 
 
 def print_verification(report: Report, disagreement: str | None) -> None:

@@ -52,11 +52,13 @@ def ready_made() -> tuple[str, ...]:
     return tuple(sorted(item.name.removesuffix(".yaml") for item in folder.iterdir()))
 
 
-def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(source: str, overrides: Sequence[str] = (), *, launcher: str | None = None) -> RunConfig:
     """Read a configuration.
 
     Args:
         source: A ready-made name or the path of a YAML file.
+        launcher: Name of the launcher to use instead; the options of another one are dropped. The overrides
+            come after it.
         overrides: ``key.path=value`` items, the value in YAML; list items by number (``workers.0.ranks=2``).
 
     Raises:
@@ -67,6 +69,8 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             "", f"{source}: expected a mapping of keys to values, got {type(document).__name__}"
         )
+    if launcher is not None:
+        _choose_launcher(document, launcher)
     for override in overrides:
         _apply(document, override)
     return to_section(document, RunConfig)
@@ -99,6 +103,12 @@ def _parse(text: str, source: str) -> Any:
         raise ConfigError("", f"{source}: not YAML ({' '.join(str(error).split())})") from error
     except (ValueError, RecursionError) as error:  # a date without such a day, digits or depth without end
         raise ConfigError("", f"{source}: not a usable YAML value ({error})") from error
+
+
+def _choose_launcher(document: dict[str, Any], name: str) -> None:
+    section = document.get("launcher")
+    if not isinstance(section, dict) or section.get("name", "local") != name:
+        document["launcher"] = {"name": name}
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

@@ -56,11 +56,9 @@ def resolve(config: RunConfig) -> ResolvedRun:
     _check_barrier(config)
     check_packages(config.search.hyper_parameters)
     workload_name, workload_options = _plugin_section(config.workload, "workload")
-    launcher_name, launcher_options = _plugin_section({"name": "local", **config.launcher}, "launcher")
     workload_class = workload_type(workload_name)
-    launcher_class = launcher_type(launcher_name)
     typed_workload = to_section(workload_options, workload_class.options_type, path="workload")
-    typed_launcher = to_section(launcher_options, launcher_class.options_type, path="launcher")
+    launcher_class, typed_launcher = _launcher(config.launcher)
     workload = workload_class(typed_workload)
     description = _describe(workload)
     initial = workload.initial_architecture()
@@ -73,7 +71,10 @@ def resolve(config: RunConfig) -> ResolvedRun:
     _check_search(config, fitting, space)
     document = msgspec.to_builtins(config)
     document["workload"] = {"name": workload_name, **msgspec.to_builtins(typed_workload)}
-    document["launcher"] = {"name": launcher_name, **msgspec.to_builtins(typed_launcher)}
+    document["launcher"] = {
+        "name": config.launcher.get("name", "local"),
+        **msgspec.to_builtins(typed_launcher),
+    }
     removed = {name: None for name, domain in config.search.space.items() if domain is None}
     document["search"]["space"] = {**msgspec.to_builtins(dict(space)), **removed}
     return ResolvedRun(
@@ -88,6 +89,22 @@ def resolve(config: RunConfig) -> ResolvedRun:
         document=document,
         memory=memory,
     )
+
+
+def resolve_launcher(section: dict[str, Any]) -> Launcher:
+    """The launcher of a configuration's section ``launcher``.
+
+    Raises:
+        ConfigError: Unknown launcher or key, or a value that does not fit.
+    """
+    launcher_class, options = _launcher(section)
+    return launcher_class(options)
+
+
+def _launcher(section: dict[str, Any]) -> tuple[type[Launcher], msgspec.Struct]:
+    name, options = _plugin_section({"name": "local", **section}, "launcher")
+    launcher_class = launcher_type(name)
+    return launcher_class, to_section(options, launcher_class.options_type, path="launcher")
 
 
 def _guided(

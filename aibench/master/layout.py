@@ -15,13 +15,20 @@ from aibench.errors import RunFolderError
 
 @dataclass(frozen=True, slots=True)
 class RunLayout:
-    """Names inside one run folder."""
+    """Names inside one run folder.
+
+    Attributes:
+        given_name: Name of the run where it was named elsewhere, such as in a submitted master's command.
+    """
 
     root: Path
+    given_name: str = ""
 
     @property
     def run_name(self) -> str:
-        """The folder's name, made different from those of equally named folders elsewhere."""
+        """Name of the run for labels: given, or the folder's, made different from equally named ones."""
+        if self.given_name:
+            return self.given_name
         place = hashlib.sha256(os.fsencode(self.root)).hexdigest()
         return f"{self.root.name}-{place[:8]}"
 

@@ -17,7 +17,7 @@ import msgspec
 from aibench.api.events import EndReason, Event
 from aibench.api.launcher import WorkerSpec, WorkerState, WorkerStatus
 from aibench.api.protocol import ControlAddress
-from aibench.config import ResolvedRun
+from aibench.config import ResolvedRun, RunConfig
 from aibench.errors import LauncherError, RunFolderError
 from aibench.journal import JournalWriter
 from aibench.master.clock import RunClock
@@ -56,12 +56,10 @@ class RunOutcome:
     signal_number: int | None
 
 
-def worker_specs(resolved: ResolvedRun, layout: RunLayout) -> list[WorkerSpec]:
+def worker_specs(config: RunConfig, layout: RunLayout) -> list[WorkerSpec]:
     """The workers of a configuration: w0, w1, …; each entry of ``workers`` is a pool: p0, p1, …"""
     groups = [
-        (f"p{number}", group)
-        for number, group in enumerate(resolved.config.workers)
-        for _ in range(group.count)
+        (f"p{number}", group) for number, group in enumerate(config.workers) for _ in range(group.count)
     ]
     return [
         WorkerSpec(
@@ -122,7 +120,7 @@ class Master:
     weights: KeptWeights | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        specs = worker_specs(self.resolved, self.layout)
+        specs = worker_specs(self.resolved.config, self.layout)
         self.placements = {spec.worker: _Placement(spec) for spec in specs}
         self.polling = Polling(steady_s=self.resolved.launcher.poll_period_s)
         self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)

@@ -35,9 +35,22 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
         LauncherError: The workers cannot be placed; nothing was written.
     """
     layout = RunLayout(root.absolute())
-    resolved.launcher.check(worker_specs(resolved, layout))
+    resolved.launcher.check(worker_specs(resolved.config, layout))
     with bind(control_host(resolved), resolved.config.control.port) as listener:
         layout.create()
+        return _start(resolved, layout, listener, on_progress)
+
+
+def start_submitted_run(
+    resolved: ResolvedRun, layout: RunLayout, on_progress: ProgressCallback
+) -> RunOutcome:
+    """Run the benchmark of a folder that was made for it, with its configuration.
+
+    Raises:
+        LauncherError: The workers cannot be placed.
+    """
+    resolved.launcher.check(worker_specs(resolved.config, layout))
+    with bind(control_host(resolved), resolved.config.control.port) as listener:
         return _start(resolved, layout, listener, on_progress)
 
 
@@ -64,23 +77,26 @@ def _start(
         return asyncio.run(master.run(started))
 
 
-def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) -> RunOutcome:
+def resume_run(
+    resolved: ResolvedRun, root: Path, on_progress: ProgressCallback, *, run: str = ""
+) -> RunOutcome:
     """Go on with a run whose master ended without sealing it.
 
     A half-written last line, as a crash leaves it, is cut off; any other damage is refused.
 
     Args:
         resolved: From `resolve_for_resume`.
+        run: The run's name for labels, where it was named elsewhere.
 
     Raises:
         RunFolderError: No run, another master on it, or a wall clock that went back.
         DataError: The data or the workload changed since the run started.
         JournalError: The journal is damaged, or the run ended already.
     """
-    layout = RunLayout(root.absolute())
+    layout = RunLayout(root.absolute(), run)
     layout.require_run()
     with layout.locked():
-        resolved.launcher.check(worker_specs(resolved, layout))
+        resolved.launcher.check(worker_specs(resolved.config, layout))
         journal = read_journal(layout.journal)
         history = _resumable(journal, root)
         _check_same_data(resolved, history)

@@ -14,8 +14,21 @@ from aibench.cli.text import printable
 from aibench.config import load_config, resolve
 
 ROOT = Path(__file__).parents[2]
-VISIBLE = ["smoke", "run", "resume", "score", "report", "verify", "count", "compare-search"]
-HIDDEN = ["worker", "rank", "trainer", "proposer", "devices", "network-features"]
+VISIBLE = [
+    "smoke",
+    "run",
+    "resume",
+    "status",
+    "logs",
+    "cancel",
+    "fetch",
+    "score",
+    "report",
+    "verify",
+    "count",
+    "compare-search",
+]
+HIDDEN = ["master", "worker", "rank", "trainer", "proposer", "devices", "network-features"]
 
 
 def imported_modules(code: str) -> set[str]:
@@ -31,8 +44,12 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
     }
     assert options == {
         "smoke": ["--json", "--junit", "--out", "--quiet", "-q"],
-        "run": ["--dry-run", "--out", "--quiet", "--set", "-q", "config"],
-        "resume": ["--quiet", "-q", "directory"],
+        "run": ["--detach", "--dry-run", "--launcher", "--out", "--quiet", "--set", "-q", "config"],
+        "resume": ["--detach", "--quiet", "-q", "directory"],
+        "status": ["--json", "directory"],
+        "logs": ["directory"],
+        "cancel": ["directory"],
+        "fetch": ["directory"],
         "score": ["--json", "--out", "directories"],
         "report": ["directory"],
         "verify": ["directory"],
@@ -47,6 +64,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
             "--set",
             "config",
         ],
+        "master": ["--run", "directory"],
         "worker": ["--control", "--device", "--first-device", "--pool", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
         "trainer": [],
