@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 import psutil
 
-from aibench.api.host import HostState, HostStatus, MasterOrder
+from aibench.api.host import Host, HostState, HostStatus, MasterOrder
 from aibench.errors import LauncherError
 from launchers.local import LocalLauncher
 
@@ -27,7 +27,7 @@ class DetachedOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     shares_files: bool = True
 
 
-class DetachedHost:
+class DetachedHost(Host):
     def __init__(self, options: DetachedOptions) -> None:
         self._options = options
         self.shares_files = options.shares_files
@@ -94,7 +94,7 @@ class DetachedLauncher(LocalLauncher):
         assert isinstance(options, DetachedOptions)
         self._options = options
 
-    def host(self) -> DetachedHost | None:
+    def host(self) -> Host | None:
         return None if MARK in os.environ else DetachedHost(self._options)
 
 
