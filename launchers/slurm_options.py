@@ -31,8 +31,8 @@ class SlurmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Keys of the section ``launcher`` with ``name: slurm``; what is absent is SLURM's own default.
 
     Attributes:
-        time_limit_s: Of every job that is submitted. A job for a master with a limit of measured time asks for
-            that and half an hour by default.
+        time_limit_s: Of every job that is submitted. By default a master with a limit of measured time asks
+            for that and half an hour more.
         gres: Generic resource of one rank, without a count: ``gpu``, ``gpu:h100``, ``npu``.
         nodes: Nodes of the job; by default as many as ``workers_per_node`` needs.
         workers_per_node: Worker places on a node, 1 by default; by ``nodes`` if that is given.
@@ -76,12 +76,16 @@ class SlurmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             if value is not None and value < least:
                 raise ValueError(f"{key} is {value}; expected at least {least}")
         if self.gres and self.gres.rpartition(":")[2].isdigit():
-            raise ValueError(f"gres is {self.gres!r}; expected it without a count, which is the ranks per node")
+            raise ValueError(
+                f"gres is {self.gres!r}; expected it without a count, which is the ranks per node"
+            )
         if self.nodes and self.workers_per_node:
             raise ValueError("nodes and workers_per_node are both given; expected one of them")
         for directive in self.extra_directives:
             if not directive.startswith("-") or not directive.isprintable():
-                raise ValueError(f"extra_directives has {directive!r}; expected one option, such as '--mem=0'")
+                raise ValueError(
+                    f"extra_directives has {directive!r}; expected one option, such as '--mem=0'"
+                )
 
 
 _LEAST = {

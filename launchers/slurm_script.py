@@ -28,7 +28,6 @@ MAX_NAME_LENGTH = 120
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _KEPT = "SLURM_CONF|SLURM_JWT|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID|SLURMD_NODENAME"
-_INPUTS = "SBATCH_ SALLOC_ SRUN_ SLURM_ SLURMD_"
 _WORKER_SHELL = """\
 log=$1; shift
 [ "${{SLURM_NODEID:-0}}" = 0 ] || log=${{log%.log}}-$SLURM_NODEID.log
@@ -124,8 +123,8 @@ def _program(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
     arguments = worker_arguments(worker)
     container = options.container
     if container is None:
-        return (options.python or sys.executable, *arguments)
-    inner = (options.python or "python3", *arguments)
+        return (worker.python or options.python or sys.executable, *arguments)
+    inner = (worker.python or options.python or "python3", *arguments)
     if container.runtime == "pyxis":
         return inner
     binds = (f"--bind={mount}" for mount in _mounts(worker, container))
@@ -171,7 +170,6 @@ def master_script(order: MasterOrder, options: SlurmOptions) -> str:
         directives=_lines(f"#SBATCH {directive}" for directive in directives),
         log=shlex.quote(str(order.run_dir / MASTER_LOG)),
         not_shared=FOLDER_NOT_SHARED,
-        inputs=_INPUTS,
         kept=_KEPT,
         exports=_exports({**python_environment()}),
         variable=MASTER_VARIABLE,
@@ -209,7 +207,9 @@ def array_script(workers: Sequence[WorkerSpec], indices: Sequence[int], options:
     first = workers[0]
     directives = [
         f"--array={','.join(map(str, indices))}",
-        *_directives(label("aibench", first.run), worker_shape(first, options), _minutes(options.time_limit_s), options),
+        *_directives(
+            label("aibench", first.run), worker_shape(first, options), _minutes(options.time_limit_s), options
+        ),
         # The master starts lost workers again.
         "--no-requeue",
         *options.extra_directives,
@@ -275,6 +275,11 @@ def _lines(texts: Iterable[str]) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
-def probe_shell(path: Path) -> tuple[str, ...]:
-    """A program that prints its node's name if the node does not see the path."""
-    return ("/bin/bash", "-c", '[ -e "$1" ] || echo "$SLURMD_NODENAME"', "aibench-probe", str(path))
+def probe_arguments(path: Path, num_nodes: int) -> tuple[str, ...]:
+    """Arguments of srun: every node prints its name, whether it sees the path, and its clock."""
+    shell = '[ -e "$1" ] && saw=yes; echo "$SLURMD_NODENAME ${saw:-no} $(date +%s.%N)"'
+    return (
+        *("--job-name=aibench-probe", f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"),
+        *("--cpus-per-task=1", "--overlap", "--mem=0", "--gres=none", "--mpi=none", "--input=none"),
+        *("/bin/bash", "-c", shell, "aibench-probe", str(path)),
+    )

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER_NOT_SHARED = 66
 """Exit status of our scripts where a node does not see the run folder."""
+NOT_SHARED_DETAIL = "its node does not see the run folder; expected one that all nodes share"
 
 WORKER_STATES: Mapping[str, WorkerState] = {
     "PENDING": WorkerState.PENDING,
@@ -80,7 +81,7 @@ NEVER_REASONS = frozenset(
         "ReservationDeleted",
     }
 )
-"""Why a job waits that will never run as it was asked for. Held jobs, busy and absent nodes may still become free."""
+"""Why a job waits that will never run as it was asked for; held jobs, busy and absent nodes still may."""
 
 
 def worker_status(word: str, reason: str, exit_code: str) -> WorkerStatus:
@@ -91,7 +92,7 @@ def worker_status(word: str, reason: str, exit_code: str) -> WorkerStatus:
             return WorkerStatus(state=WorkerState.REFUSED, detail=f"SLURM will never start it: {reason}")
         return WorkerStatus(state=state, detail=_said(word, reason))
     if exit_code == str(FOLDER_NOT_SHARED):
-        return WorkerStatus(state=WorkerState.REFUSED, detail="its node does not see the run folder; is it shared?")
+        return WorkerStatus(state=WorkerState.REFUSED, detail=NOT_SHARED_DETAIL)
     if state.is_terminal:
         return WorkerStatus(state=state, detail=f"{_said(word, reason)}, exit status {exit_code}")
     return WorkerStatus(state=state, detail=_said(word, reason))
