@@ -31,7 +31,7 @@ class JobRecord:
     index: int | None
     word: str
     reason: str
-    exit_code: str
+    exit_status: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +140,16 @@ def _job(line: str) -> JobRecord:
         index=int(index) if index.isdigit() else None,
         word=word,
         reason=reason,
-        exit_code=exit_code,
+        exit_status=exit_status(exit_code),
     )
+
+
+def exit_status(code: str) -> int:
+    """As a shell has it: of sacct's ``status:signal``, or of the wait status that squeue prints."""
+    status, colon, number = code.partition(":")
+    if not colon:
+        status, number = str(int(status) >> 8), str(int(status) & 0x7F)
+    return 128 + int(number) if int(number) else int(status)
 
 
 def accounted(job: str) -> JobRecord | None:
@@ -156,13 +164,12 @@ def accounted(job: str) -> JobRecord | None:
         return None
     number, word, code = lines[-1].split("|")
     array, _, index = number.partition("_")
-    status, _, signal_number = code.partition(":")
     return JobRecord(
         job=int(array),
         index=int(index) if index.isdigit() else None,
         word=word,
         reason="",
-        exit_code=status if signal_number == "0" else f"128+{signal_number}",
+        exit_status=exit_status(code),
     )
 
 

@@ -56,7 +56,7 @@ class SlurmHost:
         if record is None:
             status = HostStatus(state=HostState.ENDED, detail="SLURM no longer knows the job")
         else:
-            status = host_status(record.word, record.reason, record.exit_code)
+            status = host_status(record.word, record.reason, record.exit_status)
         self._known = time.monotonic(), status
         return status
 

@@ -120,10 +120,10 @@ def _pools(workers: Sequence[WorkerSpec]) -> Mapping[str, Sequence[WorkerSpec]]:
 def _status(record: JobRecord | None) -> WorkerStatus:
     if record is None:
         return WorkerStatus(state=WorkerState.FAILED, detail="SLURM no longer knows its job")
-    return worker_status(record.word, record.reason, record.exit_code)
+    return worker_status(record.word, record.reason, record.exit_status)
 
 
 def _has_ended(record: JobRecord) -> bool:
     """Whether nothing of the job is left; one that can never run still waits."""
-    status = worker_status(record.word, "", record.exit_code)
+    status = worker_status(record.word, "", record.exit_status)
     return status.state.is_terminal

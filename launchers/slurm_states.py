@@ -84,24 +84,24 @@ NEVER_REASONS = frozenset(
 """Why a job waits that will never run as it was asked for; held jobs, busy and absent nodes still may."""
 
 
-def worker_status(word: str, reason: str, exit_code: str) -> WorkerStatus:
+def worker_status(word: str, reason: str, exit_status: int) -> WorkerStatus:
     """State of a worker that is a job, by what squeue or sacct says of it."""
     state = _state(word)
     if state is WorkerState.PENDING:
         if reason in NEVER_REASONS:
             return WorkerStatus(state=WorkerState.REFUSED, detail=f"SLURM will never start it: {reason}")
         return WorkerStatus(state=state, detail=_said(word, reason))
-    if exit_code == str(FOLDER_NOT_SHARED):
+    if exit_status == FOLDER_NOT_SHARED:
         return WorkerStatus(state=WorkerState.REFUSED, detail=NOT_SHARED_DETAIL)
     if state.is_terminal:
-        return WorkerStatus(state=state, detail=f"{_said(word, reason)}, exit status {exit_code}")
+        return WorkerStatus(state=state, detail=f"{_said(word, reason)}, exit status {exit_status}")
     return WorkerStatus(state=state, detail=_said(word, reason))
 
 
-def host_status(word: str, reason: str, exit_code: str) -> HostStatus:
+def host_status(word: str, reason: str, exit_status: int) -> HostStatus:
     """The same for the master's job; how its run ended is the journal's to say."""
-    status = worker_status(word, reason, exit_code)
-    if status.state is WorkerState.REFUSED and exit_code == str(FOLDER_NOT_SHARED):
+    status = worker_status(word, reason, exit_status)
+    if status.state is WorkerState.REFUSED and exit_status == FOLDER_NOT_SHARED:
         return HostStatus(state=HostState.ENDED, detail=f"the master: {status.detail}")
     return HostStatus(state=_HOST_STATES[status.state], detail=status.detail)
 

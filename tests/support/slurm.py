@@ -55,7 +55,7 @@ class Cluster:
         Raises:
             AssertionError: There is none.
         """
-        assert "SLURM_CONF" in os.environ, "no SLURM: eval \"$(slurm/dev-cluster/up 4 | tail -1)\""
+        assert "SLURM_CONF" in os.environ, 'no SLURM: eval "$(slurm/dev-cluster/up 4 | tail -1)"'
         nodes = slurm("sinfo", "--noheader", "--Node", "--partition=debug", "--format=%N").split()
         config = slurm("scontrol", "show", "config")
         accounting = re.search(r"AccountingStorageType\s*=\s*(\S+)", config)

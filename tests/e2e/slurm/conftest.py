@@ -12,9 +12,7 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def allocation(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Allocation]:
+def allocation(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Allocation]:
     """All nodes of the cluster, and this process inside the job."""
     with cluster.allocated(tmp_path) as held:
         monkeypatch.setenv("SLURM_JOB_ID", held.job)
