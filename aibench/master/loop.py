@@ -226,9 +226,13 @@ class Master:
             failed = reason is EndReason.FAILURES
             coordinator.end(reason, self.history.closed_trials[-1].closing_reason if failed else "")
         elif coordinator.unfit_workers and self.history.barrier is None:
-            coordinator.end(EndReason.UNFIT, next(iter(coordinator.unfit_workers.values())))
+            self._end_in_vain(coordinator, EndReason.UNFIT, next(iter(coordinator.unfit_workers.values())))
         elif coordinator.is_barrier_overdue or all(p.is_given_up for p in self.placements.values()):
-            coordinator.end(EndReason.NO_WORKERS, self._why_nobody_is_left())
+            self._end_in_vain(coordinator, EndReason.NO_WORKERS, self._why_nobody_is_left())
+
+    def _end_in_vain(self, coordinator: Coordinator, reason: EndReason, detail: str) -> None:
+        logger.warning("%s: the run ends", detail)
+        coordinator.end(reason, detail)
 
     def _why_nobody_is_left(self) -> str:
         reasons = {placement.why_given_up for placement in self.placements.values()} - {""}
