@@ -16,7 +16,7 @@ _STRIPPED = ("SBATCH_", "SALLOC_", "SRUN_", "SLURM_", "SQUEUE_", "SACCT_", "SCAN
 _KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
 """Where the cluster is and who asks: the only variables of SLURM's that may have an effect."""
 _JOB_FIELDS = ("ArrayJobID:20", "ArrayTaskID:20", "State:30", "exit_code:20", "Reason:60")
-_STEP_FIELDS = "StepID:40,StepName:200"
+_STEP_FIELDS = "StepID:40,StepName:200,Nodes:1000"
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Could not establish a configuration source|Connection refused|"
     r"Unable to process configuration file|cannot stat file|Protocol authentication error|Munge",
@@ -32,6 +32,20 @@ class JobRecord:
     word: str
     reason: str
     exit_status: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """What SLURM says of one step.
+
+    Attributes:
+        number: Such as ``12.3``.
+        nodes: Such as ``n[1-3]``.
+    """
+
+    number: str
+    name: str
+    nodes: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,14 +187,28 @@ def accounted(job: str) -> JobRecord | None:
     )
 
 
-def steps_of(job: str) -> dict[str, str]:
-    """Numbers such as ``12.3`` of a job's living steps by their names."""
+def steps_of(job: str) -> list[StepRecord]:
+    """A job's steps that SLURM has not seen end; those of lost nodes stay among them."""
     return parse_steps(ask("squeue", "--noheader", "--steps", f"--jobs={job}", f"--Format={_STEP_FIELDS}"))
 
 
-def parse_steps(printed: str) -> dict[str, str]:
+def parse_steps(printed: str) -> list[StepRecord]:
     """Steps out of squeue's columns."""
-    return {line[40:].strip(): line[:40].strip() for line in printed.splitlines() if line.strip()}
+    lines = (line for line in printed.splitlines() if line.strip())
+    return [
+        StepRecord(number=line[:40].strip(), name=line[40:240].strip(), nodes=line[240:].strip())
+        for line in lines
+    ]
+
+
+def node_names(nodes: str) -> set[str]:
+    """The names in a list such as ``n[1-3]``."""
+    return set(ask("scontrol", "show", "hostnames", nodes).split())
+
+
+def nodes_of(job: str) -> set[str]:
+    """The nodes that a job has now: lost ones are no longer among them."""
+    return node_names(ask("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip())
 
 
 def allocation_capacity(job: str) -> Capacity:

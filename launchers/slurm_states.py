@@ -129,4 +129,6 @@ def _warn_of(name: str) -> None:
 
 
 def _said(word: str, reason: str) -> str:
-    return word if reason in ("", "None", "N/A") else f"{word} ({reason})"
+    """What our own word for the state does not say."""
+    words = () if word in ("PENDING", "RUNNING") else (word,)
+    return " ".join((*words, *(() if reason in ("", "None", "N/A") else (f"({reason})",))))

@@ -6,13 +6,20 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aibench.api.launcher import Rendered, WorkerSpec, WorkerState, WorkerStatus
 from aibench.errors import LauncherError
 from launchers.processes import Processes, last_line, rendered
-from launchers.slurm_commands import allocation_capacity, ask, clean_environment, steps_of
+from launchers.slurm_commands import (
+    allocation_capacity,
+    ask,
+    clean_environment,
+    node_names,
+    nodes_of,
+    steps_of,
+)
 from launchers.slurm_options import SlurmOptions
 from launchers.slurm_script import CLIENT_LOG, cpus_per_node, label, probe_arguments, step_command
 from launchers.slurm_states import FOLDER_NOT_SHARED, NOT_SHARED_DETAIL
@@ -22,21 +29,24 @@ logger = logging.getLogger(__name__)
 STOP_GRACE_S = 10.0
 STOP_LIMIT_S = 120.0
 PAUSE_S = 0.3
-MAX_CLOCK_SKEW_S = 2.0
 NOTE_BYTES = 2000
 
 
 class Steps:
-    """One srun per worker, in a session of its own; an earlier master's are taken over by name."""
+    """One srun per worker, in a session of its own: it sees the worker's end, also by the loss of its node.
+
+    A step whose srun is gone has no witness: it is ended and started again.
+    """
 
     def __init__(self, options: SlurmOptions, job: str) -> None:
         self._options = options
         self._job = job
         self._clients = Processes(log_name=CLIENT_LOG, environment=clean_environment(os.environ))
         self._workers: dict[str, WorkerSpec] = {}
+        self._past: set[str] = set()
 
     def check(self, workers: Sequence[WorkerSpec]) -> None:
-        """Compare the workers with the allocation, and its nodes with this one."""
+        """Compare the workers with the allocation, and look for the run folder's place from its nodes."""
         capacity = allocation_capacity(self._job)
         check_capacity(workers, self._options, capacity.nodes, capacity.cpus, f"job {self._job}")
         probe(self._job, capacity.nodes, workers[0].control_file.parent)
@@ -46,54 +56,62 @@ class Steps:
         return [rendered(worker, step_command(worker, self._options, self._job)) for worker in workers]
 
     def start(self, workers: Sequence[WorkerSpec]) -> None:
-        """Start the workers that have no living step."""
-        living = steps_of(self._job)
+        """Start the workers, or take over the living sruns of an earlier master."""
+        lost = {_name(worker) for worker in workers if not self._clients.has_survivor(worker)}
+        numbers = [step.number for step in steps_of(self._job) if step.name in lost]
+        self._past.update(numbers)
+        _cancel(numbers)
         for worker in workers:
             self._workers[worker.worker] = worker
-            if _name(worker) not in living or self._clients.has_survivor(worker):
-                self._clients.start(worker, step_command(worker, self._options, self._job))
+            self._clients.start(worker, step_command(worker, self._options, self._job))
 
     def states(self) -> Mapping[str, WorkerStatus]:
-        """A step that is listed runs; of others, their srun says whether they wait or how they ended."""
+        """By the sruns; squeue tells those that run from those that wait."""
         if not self._workers:
             return {}
-        living, clients = steps_of(self._job), self._clients.states()
+        names = {step.name for step in steps_of(self._job) if step.number not in self._past}
+        clients = self._clients.states()
         return {
-            name: _status(worker, clients.get(name), is_listed=_name(worker) in living)
+            name: _status(worker, clients[name], is_listed=_name(worker) in names)
             for name, worker in self._workers.items()
         }
 
     def stop(self) -> None:
         """Terminate the steps, kill what is left of them, and end those that still wait."""
-        names = {_name(worker) for worker in self._workers.values()}
-        if not names:
+        if not self._workers:
             return
-        self._cancel(names, "--signal=TERM")
-        self._wait(names, STOP_GRACE_S)
+        _cancel(self._left(), "--signal=TERM")
+        self._wait(STOP_GRACE_S)
         self._clients.stop()
-        if not self._wait(names, STOP_LIMIT_S, lambda: self._cancel(names)):
-            logger.warning(
-                "job %s: steps of this run do not end, see squeue --steps --jobs=%s", self._job, self._job
-            )
+        _cancel(self._left())
+        if not self._wait(STOP_LIMIT_S):
+            logger.warning("steps %s do not end, see squeue --steps", ", ".join(self._left()))
         self._workers.clear()
 
-    def _cancel(self, names: set[str], *arguments: str) -> None:
-        numbers = [number for name, number in steps_of(self._job).items() if name in names]
-        if numbers:
-            try:
-                ask("scancel", *arguments, *numbers)
-            except LauncherError as error:
-                # A step that ended meanwhile; the next look tells.
-                logger.debug("%s", error)
-
-    def _wait(self, names: set[str], limit_s: float, between: Callable[[], None] = lambda: None) -> bool:
+    def _wait(self, limit_s: float) -> bool:
         deadline = time.monotonic() + limit_s
-        while names & steps_of(self._job).keys():
+        while self._left():
             if time.monotonic() > deadline:
                 return False
-            between()
             time.sleep(PAUSE_S)
         return True
+
+    def _left(self) -> list[str]:
+        """Numbers of this run's steps that have a node left; without one they stay listed for ever."""
+        names = {_name(worker) for worker in self._workers.values()}
+        steps = [step for step in steps_of(self._job) if step.name in names]
+        nodes = nodes_of(self._job) if steps else set()
+        return [step.number for step in steps if nodes & node_names(step.nodes)]
+
+
+def _cancel(numbers: Sequence[str], *arguments: str) -> None:
+    if not numbers:
+        return
+    try:
+        ask("scancel", *arguments, *numbers)
+    except LauncherError as error:
+        # Of a step that has ended meanwhile; the next look tells.
+        logger.debug("%s", error)
 
 
 def check_capacity(
@@ -120,53 +138,31 @@ def check_capacity(
 
 
 def probe(job: str, num_nodes: int, run_dir: Path) -> None:
-    """Ask every node of a job for a new file beside the run folder, and for its clock.
+    """Look from every node of a job for a new file beside the run folder.
 
     Raises:
-        LauncherError: One does not see the file, or its clock is more than two seconds off.
+        LauncherError: Some do not see it.
     """
     folder = next(parent for parent in (run_dir, *run_dir.parents) if parent.is_dir())
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".aibench-probe-") as file:
-            before_s = time.time()
-            printed = ask("srun", f"--jobid={job}", *probe_arguments(Path(file.name), num_nodes))
-            after_s = time.time()
+            blind = ask("srun", f"--jobid={job}", *probe_arguments(Path(file.name), num_nodes)).split()
     except OSError as error:
         raise LauncherError(f"{folder}: cannot be written ({error.strerror})") from error
-    require_alike(printed, folder, before_s, after_s)
-
-
-def require_alike(printed: str, folder: Path, before_s: float, after_s: float) -> None:
-    """Pass nodes that saw the probe and whose clocks stood between the two moments.
-
-    Raises:
-        LauncherError: Naming those that did not.
-    """
-    nodes = [line.split() for line in printed.splitlines()]
-    blind = [node for node, saw, _ in nodes if saw != "yes"]
     if blind:
         raise LauncherError(
             f"{folder}: not seen by node(s) {', '.join(sorted(blind))}; expected one that all nodes share "
             "(--out names another)"
         )
-    for node, _, clock in nodes:
-        skew_s = max(before_s - float(clock), float(clock) - after_s)
-        if skew_s > MAX_CLOCK_SKEW_S:
-            raise LauncherError(
-                f"node {node}: its clock is {skew_s:.1f} s off this machine's; expected at most "
-                f"{MAX_CLOCK_SKEW_S:g} s (are both synchronised?)"
-            )
 
 
 def _name(worker: WorkerSpec) -> str:
     return label(worker.run, worker.worker)
 
 
-def _status(worker: WorkerSpec, client: WorkerStatus | None, *, is_listed: bool) -> WorkerStatus:
-    if is_listed:
-        return WorkerStatus(state=WorkerState.RUNNING)
-    if client is None:
-        return WorkerStatus(state=WorkerState.FAILED, detail="its step is gone")
+def _status(worker: WorkerSpec, client: WorkerStatus, *, is_listed: bool) -> WorkerStatus:
+    if client.state is WorkerState.RUNNING and is_listed:
+        return client
     if client.state is WorkerState.RUNNING:
         return WorkerStatus(state=WorkerState.PENDING, detail="its srun waits for a place in the allocation")
     if client.detail == f"exit status {FOLDER_NOT_SHARED}":

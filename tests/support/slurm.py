@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from support.real_run import Run
+
+from aibench.journal import read_journal
+from aibench.score.history import RunHistory
 
 WAIT_S = 120.0
 HOLD = "#!/bin/bash\nsleep 1000 & trap 'kill $!' TERM; wait\n"
@@ -87,26 +91,45 @@ class Cluster:
         """Numbers of the jobs that wait, run or end."""
         return slurm("squeue", "--noheader", "--format=%A").split()
 
-    def steps(self, job: str) -> dict[str, str]:
-        """Node of every step of a worker, by the step's name."""
-        listed = slurm("squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%j %N").splitlines()
-        found = dict(line.split() for line in listed)
-        return {name: node for name, node in found.items() if name not in ("batch", "extern")}
+    def steps(self, job: str) -> list[tuple[str, str, str]]:
+        """Number, name and node of every step of a worker, in the order of their start."""
+        listed = slurm("squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i %j %N").splitlines()
+        found = [(number, name, node) for number, name, node in map(str.split, listed) if "." in name]
+        return sorted(found, key=lambda step: int(step[0].partition(".")[2]))
+
+    def step_of(self, job: str, worker: str) -> tuple[str, str]:
+        """Number and node of a worker's latest step."""
+        return [(number, node) for number, name, node in self.steps(job) if name.endswith(f".{worker}")][-1]
+
+    def array_nodes(self) -> dict[str, str]:
+        """Node of every running element of a job array, by its index."""
+        listed = slurm("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%K %N").splitlines()
+        return {index: node for index, node in map(str.split, listed)}
+
+    def clean_up(self) -> None:
+        """End all jobs and bring all nodes back."""
+        if jobs := self.jobs():
+            slurm("scancel", *jobs)
+        for node in self.nodes:
+            self.bring_back(node)
+        eventually(lambda: not self.jobs(), "the end of all jobs")
 
     def lose(self, node: str) -> None:
         """End a node's slurmd and everything that runs below it, as a power cut would."""
-        daemon = psutil.Process(self._daemon(node))
-        victims = [daemon, *self._processes_of(node)]
-        for process in victims:
+        for process in (psutil.Process(self._daemon(node)), *self.processes_of(node)):
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
+                process.kill()
 
-    def bring_back(self, node: str) -> None:
-        """Start a lost node's slurmd, and wait until it takes work."""
-        with contextlib.suppress(AssertionError, psutil.NoSuchProcess):
-            assert psutil.Process(self._daemon(node)).name() == "slurmd"
-            return
-        slurm("slurmd", "-N", node)
+    def bring_back(self, node: str, *before: str) -> None:
+        """Start a lost node's slurmd, and wait until it takes work.
+
+        Args:
+            before: What the command line of slurmd follows.
+        """
+        if not self._is_daemon_alive(node):
+            slurm(*before, "slurmd", "-N", node)
+        if self._is_drained(node):
+            slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
         eventually(lambda: self.is_up(node), f"{node} back")
 
     def is_up(self, node: str) -> bool:
@@ -114,11 +137,8 @@ class Cluster:
         word = slurm("sinfo", "--noheader", f"--nodes={node}", "--partition=debug", "--format=%T")
         return word in ("idle", "mixed", "allocated")
 
-    def _daemon(self, node: str) -> int:
-        return int((self.conf.parent / f"slurmd.{node}.pid").read_text())
-
-    def _processes_of(self, node: str) -> list[psutil.Process]:
-        """Job processes of one emulated node: they carry its name in their environment."""
+    def processes_of(self, node: str) -> list[psutil.Process]:
+        """Processes of jobs on one emulated node, which carry its name in their environment."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -128,6 +148,65 @@ class Cluster:
                     found += [process, *_step_managers(process)]
         return found
 
+    def _daemon(self, node: str) -> int:
+        return int((self.conf.parent / f"slurmd.{node}.pid").read_text())
+
+    def _is_daemon_alive(self, node: str) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._daemon(node)).name() == "slurmd"
+        return False
+
+    def _is_drained(self, node: str) -> bool:
+        return "drain" in slurm("sinfo", "--noheader", f"--nodes={node}", "--partition=debug", "--format=%T")
+
 
 def _step_managers(process: psutil.Process) -> list[psutil.Process]:
     return [parent for parent in process.parents() if parent.name() == "slurmstepd"]
+
+
+class ClusterRun:
+    """A run of the real command line whose workers are on the cluster."""
+
+    def __init__(self, run: Run, cluster: Cluster) -> None:
+        self.run = run
+        self._cluster = cluster
+
+    @property
+    def job(self) -> str:
+        """The job of the submitted master."""
+        return str(json.loads((self.run.root / "submission.json").read_text())["reference"])
+
+    def is_over(self) -> bool:
+        """Whether the master has sealed its run and nothing of it is left in SLURM."""
+        return bool(self.run.events("run_ended")) and self.job not in self._cluster.jobs()
+
+    def wait_for_epochs(self, count: int, *, worker: str | None = None) -> None:
+        """Wait for so many finished epochs, or so many of one worker."""
+        eventually(lambda: self.num_epochs(worker) >= count, f"{count} epochs {self.output()}")
+
+    def num_epochs(self, worker: str | None = None) -> int:
+        """Finished epochs so far."""
+        trials = {
+            event["spec"]["trial"]
+            for event in self.run.events("trial_claimed")
+            if worker in (None, event["worker"])
+        }
+        return sum(event["trial"] in trials for event in self.run.events("epoch_finished"))
+
+    def output(self) -> str:
+        """What master and workers have printed."""
+        logs = [self.run.root / "master.log", *sorted(self.run.root.glob("workers/*/*.log"))]
+        return "\n".join(path.read_text() for path in logs if path.exists())
+
+    def require_sound(self) -> None:
+        """Check that the journal is whole and sealed, that no epoch is missing or there twice, and that
+        nothing is left of the run."""
+        history = RunHistory.of(read_journal(self.run.root / "journal.jsonl").require_intact())
+        assert history.ended is not None
+        for number, trial in history.trials.items():
+            epochs = [timed.finished.result.epoch for timed in trial.epochs]
+            assert epochs == list(range(1, len(epochs) + 1)), f"epochs of trial {number}"
+        assert len(self.run.events("epoch_finished")) == sum(len(t.epochs) for t in history.trials.values())
+        assert (self.run.root / "report.json").is_file()
+        assert self.run.left_over_processes() == []
+        assert self._cluster.jobs() == []
