@@ -1,0 +1,194 @@
+"""Riding a run through a schedule of kills, with copies of its journal from every one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from support.kill_schedule import MASTER, MASTER_STARTED, Kill, Moment, Target, Victim
+from support.real_run import WAIT_S, Run
+
+POLL_S = 0.01
+
+
+class JournalTail:
+    """The complete lines of a growing journal, each parsed once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self.events: list[dict[str, Any]] = []
+        self._workers: dict[int, str] = {}
+
+    def read(self) -> None:
+        """Take in what was written since the last call."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            complete = file.read().rpartition(b"\n")[0]
+        if complete:
+            self._offset += len(complete) + 1
+            self.events += [json.loads(line)["event"] for line in complete.split(b"\n")]
+
+    def counts(self, since: int) -> Counter[tuple[str, str | None]]:
+        """Events of each kind, of all workers (None) and of each, behind the first ``since``."""
+        found: Counter[tuple[str, str | None]] = Counter()
+        for number, event in enumerate(self.events):
+            if event["event"] == "trial_claimed":
+                self._workers[event["spec"]["trial"]] = event["worker"]
+            if number >= since:
+                found[event["event"], None] += 1
+                worker = event.get("worker") or self._workers.get(event.get("trial", 0))
+                if worker is not None:
+                    found[event["event"], worker] += 1
+        return found
+
+
+class Storm:
+    """One run and what is done to it.
+
+    Attributes:
+        snapshots: The journal's bytes after every kill.
+        log: What was done, line by line.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tail = JournalTail(run.root / "journal.jsonl")
+        self.snapshots: list[bytes] = []
+        self.log: list[str] = []
+        self._seen = 0
+        self._began_s = self._master_began_s = time.monotonic()
+
+    def ride(self, schedule: tuple[Kill, ...]) -> None:
+        """Start the run, execute the schedule, and wait until every worker has finished an epoch after it."""
+        self.run.start()
+        self._master_began_s = time.monotonic()
+        for number, kill in enumerate(schedule, start=1):
+            self._wait_for(kill.moment)
+            self._note(f"kill {number}: {kill}")
+            self._strike(kill)
+
+    def recover(self, workers: tuple[str, ...]) -> None:
+        """Wait until each of the workers has finished an epoch since the last kill."""
+        self._wait_for(Moment("epoch_finished", 1, 0.0, workers))
+
+    def end(self, *, kill_at_seal_after_s: float | None = None) -> tuple[int, str]:
+        """End the run by SIGTERM; kill its master that long after the journal is sealed, then resume."""
+        self.run.signal_master(signal.SIGTERM)
+        if kill_at_seal_after_s is not None:
+            self._wait_for(Moment("run_ended", 1, kill_at_seal_after_s))
+            self._note(f"{kill_at_seal_after_s:.3f} s after the seal: master")
+            self.run.kill_master()
+            self.run.resume()
+        return self.run.finish()
+
+    def _strike(self, kill: Kill) -> None:
+        self._execute(kill.victims)
+        if kill.meanwhile:
+            time.sleep(kill.pause_s / 2)
+            self._execute(kill.meanwhile)
+            time.sleep(kill.pause_s / 2)
+        elif kill.hits_master:
+            time.sleep(kill.pause_s)
+        self.snapshots.append(self.tail_bytes())
+        self.tail.read()
+        self._seen = len(self.tail.events)
+        if kill.hits_master:
+            self.run.resume()
+            self._master_began_s = time.monotonic()
+            self._note("resume")
+
+    def tail_bytes(self) -> bytes:
+        """The journal as it stands."""
+        path = self.run.root / "journal.jsonl"
+        return path.read_bytes() if path.exists() else b""
+
+    def _execute(self, victims: tuple[Victim, ...]) -> None:
+        doomed = [(victim, self._await_processes(victim)) for victim in victims]
+        for victim, processes in doomed:
+            if victim == MASTER:
+                self.run.kill_master()
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        pids = [process.pid for _, processes in doomed for process in processes]
+        self._note(f"  killed {', '.join(map(str, pids)) or 'the master only'}")
+
+    def _await_processes(self, victim: Victim) -> list[psutil.Process]:
+        """The victim's processes, as soon as there are any: it may just be starting."""
+        if victim == MASTER:
+            return []
+        found: list[psutil.Process] = []
+        deadline_s = time.monotonic() + WAIT_S
+        while not found:
+            assert time.monotonic() < deadline_s, f"no {victim} in time:\n{self.run.worker_logs()}"
+            found = list(_processes(self.run, victim))
+            time.sleep(POLL_S)
+        return found
+
+    def _wait_for(self, moment: Moment) -> None:
+        deadline_s = time.monotonic() + WAIT_S
+        while not self._has_come(moment):
+            assert time.monotonic() < deadline_s, f"no {moment} in time:\n{self.run.worker_logs()}"
+            self._check_master(moment)
+            time.sleep(POLL_S)
+        if moment.event == MASTER_STARTED:
+            time.sleep(max(0.0, self._master_began_s + moment.delay_s - time.monotonic()))
+        else:
+            time.sleep(moment.delay_s)
+
+    def _has_come(self, moment: Moment) -> bool:
+        if moment.event == MASTER_STARTED:
+            return True
+        self.tail.read()
+        counts = self.tail.counts(self._seen)
+        return all(counts[moment.event, worker] >= moment.count for worker in moment.workers or (None,))
+
+    def _check_master(self, moment: Moment) -> None:
+        process = self.run.process
+        assert process is not None
+        if process.poll() is not None and moment.event != "run_ended":
+            raise AssertionError(f"the master ended by itself: {self.run.finish()}")
+
+    def _note(self, text: str) -> None:
+        self.log.append(
+            f"{time.monotonic() - self._began_s:8.3f} s, {len(self.tail.events):5d} events: {text}"
+        )
+
+
+def _processes(run: Run, victim: Victim) -> Iterator[psutil.Process]:
+    """By their command lines, as the process table shows them."""
+    for process in psutil.process_iter(["cmdline"]):
+        argv: list[str] = process.info["cmdline"] or []
+        if str(run.root / "control.json") not in argv or victim.worker not in argv:
+            continue
+        role = _role(argv)
+        if victim.target is Target.WORKER:
+            is_meant = role in (Target.GANG, Target.RANK)
+        elif victim.target is Target.ALL_RANKS:
+            is_meant = role is Target.RANK
+        else:
+            is_meant = role is victim.target
+        if is_meant and (victim.rank is None or _rank(process) == victim.rank):
+            yield process
+
+
+def _role(argv: list[str]) -> Target:
+    if "proposer" in argv:
+        return Target.PROPOSER
+    return Target.GANG if "torch.distributed.run" in argv or "worker" in argv else Target.RANK
+
+
+def _rank(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return int(process.environ().get("RANK", "-1"))
+    return None
