@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +22,8 @@ PROBE_TIMEOUT_S = 120.0
 STOP_GRACE_S = 10.0
 CREATE_TIME_TOLERANCE_S = 1.0
 LOG_NAME = "output.log"
+PLACE_VARIABLE = "AIBENCH_PLACE"
+"""In the environment of a worker and all its descendants: its log folder, to find them when it is gone."""
 PACKAGE_ROOT = Path(__file__).parents[1]
 
 
@@ -54,6 +56,7 @@ class LocalLauncher:
         self._num_threads = 1
         self._first_devices: dict[str, int] = {}
         self._placed: dict[str, _Placed] = {}
+        self._places: dict[str, Path] = {}
 
     def check(self, workers: Sequence[WorkerSpec]) -> None:
         """Compare the ranks with this machine's devices and share its cores out.
@@ -61,6 +64,7 @@ class LocalLauncher:
         Raises:
             LauncherError: More ranks than devices where sharing was not allowed, or an absent device type.
         """
+        self._places = {worker.worker: worker.log_dir for worker in workers}
         num_ranks = sum(worker.num_ranks for worker in workers)
         self._num_threads = max(1, self._cores // num_ranks)
         kinds = [] if all(worker.device == CPU for worker in workers) else _probe_accelerators()
@@ -106,13 +110,15 @@ class LocalLauncher:
         if survivor is not None:
             self._placed[worker.worker] = _Placed(survivor, worker.log_dir / LOG_NAME, None)
             return
+        # Orphans of its last life would share devices with the new one.
+        _end(_inhabitants([worker.log_dir]), grace_s=0.0)
         command = self.render(worker)
         try:
             worker.log_dir.mkdir(parents=True, exist_ok=True)
             with (worker.log_dir / LOG_NAME).open("ab") as log:
                 child = subprocess.Popen(
                     command.argv,
-                    env={**os.environ, **command.environment},
+                    env={**os.environ, **command.environment, PLACE_VARIABLE: str(worker.log_dir)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -120,6 +126,7 @@ class LocalLauncher:
                 )
         except OSError as error:
             raise LauncherError(f"worker {worker.worker} could not be started: {error}") from error
+        self._places[worker.worker] = worker.log_dir
         self._placed[worker.worker] = _Placed(psutil.Process(child.pid), worker.log_dir / LOG_NAME, child)
         _leave_footprint(worker, self._placed[worker.worker].process)
 
@@ -128,19 +135,18 @@ class LocalLauncher:
         return {name: _status(placed) for name, placed in self._placed.items()}
 
     def stop(self, workers: Sequence[str]) -> None:
-        """Terminate the workers and all their descendants, by pid; kill what is left after a grace time."""
+        """Terminate workers and all their descendants, by pid; kill what is left after a grace time.
+
+        Those that an earlier master of this run left behind and nobody adopted are ended as well.
+        """
         placed = [self._placed.pop(name) for name in workers if name in self._placed]
-        processes = [member for one in placed for member in _family(one.process)]
-        for process in processes:
-            _signal(process, psutil.Process.terminate)
-        _, stubborn = psutil.wait_procs(processes, timeout=STOP_GRACE_S)
-        processes = [member for process in stubborn for member in _family(process)]
-        for process in processes:
-            _signal(process, psutil.Process.kill)
-        psutil.wait_procs(processes, timeout=STOP_GRACE_S)
+        places = [self._places.pop(name) for name in workers if name in self._places]
+        families = [member for one in placed for member in _family(one.process)]
+        _end({*families, *_inhabitants(places)}, grace_s=STOP_GRACE_S)
         for one in placed:
             _status(one)
-            _note_the_stop(one.log)
+        for place in places:
+            _note_the_stop(place / LOG_NAME)
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
         path = _footprint_file(worker)
@@ -239,6 +245,28 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _inhabitants(places: Sequence[Path]) -> list[psutil.Process]:
+    """Processes that were started in these places or descend from such, whoever their parent is now."""
+    wanted = set(map(str, places))
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(PLACE_VARIABLE) in wanted:
+                found.append(process)
+    return found
+
+
+def _end(processes: Collection[psutil.Process], *, grace_s: float) -> None:
+    """Terminate, and kill what is left of them and their descendants after a grace time."""
+    for process in processes:
+        _signal(process, psutil.Process.terminate)
+    _, stubborn = psutil.wait_procs(processes, timeout=grace_s)
+    processes = [member for process in stubborn for member in _family(process)]
+    for process in processes:
+        _signal(process, psutil.Process.kill)
+    psutil.wait_procs(processes, timeout=STOP_GRACE_S)
 
 
 def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> None:
