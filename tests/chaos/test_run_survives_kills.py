@@ -46,7 +46,7 @@ def test_no_kill_costs_a_finished_epoch_or_counts_one_twice(
         seal_delay_s = random.Random(seed).choice([None, random.Random(seed).uniform(0, MAX_SEAL_DELAY_S)])
         status, output = storm.end(kill_at_seal_after_s=seal_delay_s)
         check(storm, schedule, aibench)
-        assert seal_delay_s is not None or status == 128 + signal.SIGTERM, output
+        assert status in (0, 128 + signal.SIGTERM), output
     except BaseException as error:
         error.add_note(story(storm, schedule, seed))
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -82,13 +83,14 @@ class Storm:
         self._wait_for(Moment("epoch_finished", 1, 0.0, workers))
 
     def end(self, *, kill_at_seal_after_s: float | None = None) -> tuple[int, str]:
-        """End the run by SIGTERM; kill its master that long after the journal is sealed, then resume."""
+        """End the run by SIGTERM; kill its master that long after the seal, if it is still there, then resume."""
         self.run.signal_master(signal.SIGTERM)
         if kill_at_seal_after_s is not None:
             self._wait_for(Moment("run_ended", 1, kill_at_seal_after_s))
-            self._note(f"{kill_at_seal_after_s:.3f} s after the seal: master")
-            self.run.kill_master()
-            self.run.resume()
+            if self._master().poll() is None:
+                self._note(f"{kill_at_seal_after_s:.3f} s after the seal: master, then resume")
+                self.run.kill_master()
+                self.run.resume()
         return self.run.finish()
 
     def _strike(self, kill: Kill) -> None:
@@ -154,10 +156,12 @@ class Storm:
         return all(counts[moment.event, worker] >= moment.count for worker in moment.workers or (None,))
 
     def _check_master(self, moment: Moment) -> None:
-        process = self.run.process
-        assert process is not None
-        if process.poll() is not None and moment.event != "run_ended":
+        if self._master().poll() is not None and moment.event != "run_ended":
             raise AssertionError(f"the master ended by itself: {self.run.finish()}")
+
+    def _master(self) -> subprocess.Popen[str]:
+        assert self.run.process is not None
+        return self.run.process
 
     def _note(self, text: str) -> None:
         self.log.append(
