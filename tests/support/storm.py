@@ -83,7 +83,7 @@ class Storm:
         self._wait_for(Moment("epoch_finished", 1, 0.0, workers))
 
     def end(self, *, kill_at_seal_after_s: float | None = None) -> tuple[int, str]:
-        """End the run by SIGTERM; if its master is still there that long after the seal, kill it and resume."""
+        """End the run by SIGTERM; kill a master that is still there so long after the seal, and resume."""
         self.run.signal_master(signal.SIGTERM)
         if kill_at_seal_after_s is not None:
             self._wait_for(Moment("run_ended", 1, kill_at_seal_after_s))
