@@ -4,14 +4,13 @@
 """
 
 import json
-import random
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.journal_checks import last_incarnations, missing_acknowledged, num_acknowledged, problems
-from support.kill_schedule import Kill, Target, draw_schedule
+from support.kill_schedule import Kill, Target, draw_ending, draw_schedule
 from support.real_run import Run
 from support.storm import Storm
 
@@ -21,7 +20,6 @@ CHANGES: dict[str, Any] = {
     "limits": {"measured_time_s": 36000},
     "epochs": {"warmup": [3], "full": 6},
 }
-MAX_SEAL_DELAY_S = 0.5
 
 pytestmark = pytest.mark.chaos
 
@@ -43,8 +41,7 @@ def test_no_kill_costs_a_finished_epoch_or_counts_one_twice(
     try:
         storm.ride(schedule)
         storm.recover(tuple(RANKS))
-        seal_delay_s = random.Random(seed).choice([None, random.Random(seed).uniform(0, MAX_SEAL_DELAY_S)])
-        status, output = storm.end(kill_at_seal_after_s=seal_delay_s)
+        status, output = storm.end(draw_ending(seed, RANKS))
         check(storm, schedule, aibench)
         assert status in (0, 128 + signal.SIGTERM), output
     except BaseException as error:
@@ -78,6 +75,7 @@ def check_new_lives(storm: Storm, schedule: tuple[Kill, ...], journal: bytes) ->
 
 def story(storm: Storm, schedule: tuple[Kill, ...], seed: int) -> str:
     plan = [f"  {number}: {kill}" for number, kill in enumerate(schedule, start=1)]
+    plan.append(f"  end: {draw_ending(seed, RANKS)}")
     return "\n".join(
         [
             f"Schedule of seed {seed}:",

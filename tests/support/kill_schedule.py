@@ -17,6 +17,8 @@ MAX_DELAY_S = 0.5
 MAX_STARTUP_S = 2.0
 """Covers the imports and the replay of a master, and the imports of a gang."""
 MAX_PAUSE_S = 3.0
+MAX_SEAL_DELAY_S = 1.0
+"""Covers a master's way from the seal to its own end."""
 
 
 class Target(StrEnum):
@@ -87,6 +89,25 @@ class Kill:
         return text + (f"; resume after {self.pause_s:.3f} s" if self.hits_master else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What happens while a run is told to end.
+
+    Attributes:
+        victim: What is killed just before.
+        seal_delay_s: When its master is killed, after the journal is sealed; None for not at all.
+    """
+
+    victim: Victim | None
+    seal_delay_s: float | None
+
+    def __str__(self) -> str:
+        first = f"{self.victim}, then SIGTERM" if self.victim else "SIGTERM"
+        if self.seal_delay_s is None:
+            return first
+        return f"{first}; {self.seal_delay_s:.3f} s after the seal: master; resume"
+
+
 def draw_schedule(seed: int, num_kills: int, ranks: Mapping[str, int]) -> tuple[Kill, ...]:
     """The kills of a run in their order.
 
@@ -103,6 +124,19 @@ def draw_schedule(seed: int, num_kills: int, ranks: Mapping[str, int]) -> tuple[
     return tuple(kills[:num_kills])
 
 
+def draw_ending(seed: int, ranks: Mapping[str, int]) -> Ending:
+    """How the run of that seed ends, whatever its number of kills."""
+    rng = random.Random(f"end of {seed}")
+    targets = [Target.GANG, Target.RANK, Target.WORKER]
+    worker = rng.choice(list(ranks))
+    target = rng.choice(targets)
+    rank = rng.randrange(ranks[worker]) if target is Target.RANK else None
+    return Ending(
+        victim=rng.choice([None, Victim(target, worker, rank)]),
+        seal_delay_s=rng.choice([None, rng.uniform(0.0, MAX_SEAL_DELAY_S)]),
+    )
+
+
 class _Draw:
     def __init__(self, rng: random.Random, ranks: Mapping[str, int]) -> None:
         self._rng = rng
@@ -111,6 +145,9 @@ class _Draw:
 
     def start_up(self) -> Kill:
         """Before the start barrier: one of the first moments of a run."""
+        if self._rng.random() < 1 / 3:
+            moment = Moment(MASTER_STARTED, 1, self._rng.uniform(0.0, MAX_STARTUP_S))
+            return Kill(moment, (MASTER,), pause_s=self._pause_s())
         event = self._rng.choice(["run_started", "worker_joined"])
         moment = Moment(event, 1, self._rng.uniform(0.0, MAX_DELAY_S))
         victim = self._rng.choice([MASTER, Victim(Target.GANG, self._worker())])

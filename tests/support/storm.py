@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from support.kill_schedule import MASTER, MASTER_STARTED, Kill, Moment, Target, Victim
-from support.real_run import WAIT_S, Run
+from support.kill_schedule import MASTER, MASTER_STARTED, Ending, Kill, Moment, Target, Victim
+from support.real_run import WAIT_S, Run, aibench
 
 POLL_S = 0.01
 
@@ -82,13 +83,15 @@ class Storm:
         """Wait until each of the workers has finished an epoch since the last kill."""
         self._wait_for(Moment("epoch_finished", 1, 0.0, workers))
 
-    def end(self, *, kill_at_seal_after_s: float | None = None) -> tuple[int, str]:
-        """End the run by SIGTERM; kill a master that is still there so long after the seal, and resume."""
+    def end(self, ending: Ending) -> tuple[int, str]:
+        """End the run; a master that is gone before it would be killed is not resumed."""
+        if ending.victim is not None:
+            self._execute((ending.victim,))
         self.run.signal_master(signal.SIGTERM)
-        if kill_at_seal_after_s is not None:
-            self._wait_for(Moment("run_ended", 1, kill_at_seal_after_s))
+        if ending.seal_delay_s is not None:
+            self._wait_for(Moment("run_ended", 1, ending.seal_delay_s))
             if self._master().poll() is None:
-                self._note(f"{kill_at_seal_after_s:.3f} s after the seal: master, then resume")
+                self._note("killed the master after the seal")
                 self.run.kill_master()
                 self.run.resume()
         return self.run.finish()
@@ -101,16 +104,33 @@ class Storm:
             time.sleep(kill.pause_s / 2)
         elif kill.hits_master:
             time.sleep(kill.pause_s)
-        self.snapshots.append(self.tail_bytes())
+        self.snapshots.append(self._bytes())
         self.tail.read()
         self._seen = len(self.tail.events)
         if kill.hits_master:
-            self.run.resume()
-            self._master_began_s = time.monotonic()
-            self._note("resume")
+            self._go_on()
 
-    def tail_bytes(self) -> bytes:
-        """The journal as it stands."""
+    def _go_on(self) -> None:
+        if not self.tail.events:
+            self._begin_again()
+        else:
+            self.run.resume()
+            self._note("  resumed")
+        self._master_began_s = time.monotonic()
+
+    def _begin_again(self) -> None:
+        """A master that died before its first record has started no worker and left nothing to resume."""
+        assert self.run.left_over_processes() == []
+        if self.run.root.exists():
+            refused = aibench("resume", self.run.root)
+            assert refused.returncode == 2, refused.stdout
+            assert refused.stderr.startswith("aibench: ")
+            assert refused.stderr.count("\n") == 1, refused.stderr
+            shutil.rmtree(self.run.root)
+        self.run.start()
+        self._note("  started again")
+
+    def _bytes(self) -> bytes:
         path = self.run.root / "journal.jsonl"
         return path.read_bytes() if path.exists() else b""
 

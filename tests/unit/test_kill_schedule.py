@@ -1,7 +1,16 @@
 from collections import Counter
 
 import pytest
-from support.kill_schedule import MASTER, MASTER_STARTED, Kill, Moment, Target, Victim, draw_schedule
+from support.kill_schedule import (
+    MASTER,
+    MASTER_STARTED,
+    Kill,
+    Moment,
+    Target,
+    Victim,
+    draw_ending,
+    draw_schedule,
+)
 
 RANKS = {"w0": 2, "w1": 1}
 MANY = 2000
@@ -19,6 +28,13 @@ def test_it_has_as_many_kills_as_asked_for_and_begins_like_a_shorter_one(num_kil
     assert draw_schedule(3, 200, RANKS)[:num_kills] == kills
 
 
+def test_runs_end_in_every_way_there_is_whatever_the_number_of_kills() -> None:
+    endings = [draw_ending(seed, RANKS) for seed in range(40)]
+    assert endings == [draw_ending(seed, RANKS) for seed in range(40)]
+    ways = {(ending.victim is None, ending.seal_delay_s is None) for ending in endings}
+    assert len(ways) == 4
+
+
 def test_long_ones_kill_everything_that_there_is() -> None:
     kills = draw_schedule(1, MANY, RANKS)
     victims = Counter(victim for kill in kills for victim in (*kill.victims, *kill.meanwhile))
@@ -34,7 +50,7 @@ def test_long_ones_kill_everything_that_there_is() -> None:
 
 
 def test_a_worker_gets_to_finish_an_epoch_at_least_after_every_second_kill_of_it() -> None:
-    for seed in range(20):
+    for seed in range(40):
         without_epoch: Counter[str] = Counter()
         for kill in draw_schedule(seed, 100, RANKS):
             if kill.moment.event == "epoch_finished":
