@@ -143,6 +143,8 @@ class LocalLauncher:
         places = [self._places.pop(name) for name in workers if name in self._places]
         families = [member for one in placed for member in _family(one.process)]
         _end({*families, *_inhabitants(places)}, grace_s=STOP_GRACE_S)
+        # A gang that was just restarting its ranks may have started some meanwhile.
+        _end(_inhabitants(places), grace_s=0.0)
         for one in placed:
             _status(one)
         for place in places:

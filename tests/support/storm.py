@@ -21,12 +21,18 @@ POLL_S = 0.01
 
 
 class JournalTail:
-    """The complete lines of a growing journal, each parsed once."""
+    """The complete lines of a growing journal, each parsed once.
+
+    Attributes:
+        num_events: All that were read.
+        recent: Those read since `forget`, of each kind: of all workers under None, and of each worker.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.num_events = 0
+        self.recent: Counter[tuple[str, str | None]] = Counter()
         self._path = path
         self._offset = 0
-        self.events: list[dict[str, Any]] = []
         self._workers: dict[int, str] = {}
 
     def read(self) -> None:
@@ -38,20 +44,23 @@ class JournalTail:
             complete = file.read().rpartition(b"\n")[0]
         if complete:
             self._offset += len(complete) + 1
-            self.events += [json.loads(line)["event"] for line in complete.split(b"\n")]
+            for line in complete.split(b"\n"):
+                self._count(json.loads(line)["event"])
 
-    def counts(self, since: int) -> Counter[tuple[str, str | None]]:
-        """Events of each kind, of all workers (None) and of each, behind the first ``since``."""
-        found: Counter[tuple[str, str | None]] = Counter()
-        for number, event in enumerate(self.events):
-            if event["event"] == "trial_claimed":
-                self._workers[event["spec"]["trial"]] = event["worker"]
-            if number >= since:
-                found[event["event"], None] += 1
-                worker = event.get("worker") or self._workers.get(event.get("trial", 0))
-                if worker is not None:
-                    found[event["event"], worker] += 1
-        return found
+    def forget(self) -> None:
+        """Count anew from here."""
+        self.read()
+        self.recent.clear()
+
+    def _count(self, event: dict[str, Any]) -> None:
+        self.num_events += 1
+        kind = event["event"]
+        if kind == "trial_claimed":
+            self._workers[event["spec"]["trial"]] = event["worker"]
+        self.recent[kind, None] += 1
+        worker = event.get("worker") or self._workers.get(event.get("trial", 0))
+        if worker is not None:
+            self.recent[kind, worker] += 1
 
 
 class Storm:
@@ -67,11 +76,10 @@ class Storm:
         self.tail = JournalTail(run.root / "journal.jsonl")
         self.snapshots: list[bytes] = []
         self.log: list[str] = []
-        self._seen = 0
         self._began_s = self._master_began_s = time.monotonic()
 
     def ride(self, schedule: tuple[Kill, ...]) -> None:
-        """Start the run, execute the schedule, and wait until every worker has finished an epoch after it."""
+        """Start the run and execute the schedule."""
         self.run.start()
         self._master_began_s = time.monotonic()
         for number, kill in enumerate(schedule, start=1):
@@ -105,13 +113,12 @@ class Storm:
         elif kill.hits_master:
             time.sleep(kill.pause_s)
         self.snapshots.append(self._bytes())
-        self.tail.read()
-        self._seen = len(self.tail.events)
+        self.tail.forget()
         if kill.hits_master:
             self._go_on()
 
     def _go_on(self) -> None:
-        if not self.tail.events:
+        if not self.tail.num_events:
             self._begin_again()
         else:
             self.run.resume()
@@ -172,8 +179,9 @@ class Storm:
         if moment.event == MASTER_STARTED:
             return True
         self.tail.read()
-        counts = self.tail.counts(self._seen)
-        return all(counts[moment.event, worker] >= moment.count for worker in moment.workers or (None,))
+        return all(
+            self.tail.recent[moment.event, worker] >= moment.count for worker in moment.workers or (None,)
+        )
 
     def _check_master(self, moment: Moment) -> None:
         if self._master().poll() is not None and moment.event != "run_ended":
@@ -185,7 +193,7 @@ class Storm:
 
     def _note(self, text: str) -> None:
         self.log.append(
-            f"{time.monotonic() - self._began_s:8.3f} s, {len(self.tail.events):5d} events: {text}"
+            f"{time.monotonic() - self._began_s:8.3f} s, {self.tail.num_events:5d} events: {text}"
         )
 
 
