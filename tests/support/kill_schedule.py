@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MASTER_STARTED = "the master's start"
-"""The moment when a master's process was started; all other moments are kinds of events."""
+KILLED = "the kill before"
+"""Moments that are no events of the journal."""
 MAX_DELAY_S = 0.5
 MAX_STARTUP_S = 2.0
-"""Covers the imports and the replay of a master, and the imports of a gang."""
+"""Covers the imports and the replay of a master, or of a gang up to its rendezvous."""
+MAX_NOTICE_S = 1.5
+"""Covers the time until a master has seen a dead worker and started another."""
 MAX_PAUSE_S = 3.0
 MAX_SEAL_DELAY_S = 1.0
 """Covers a master's way from the seal to its own end."""
@@ -57,9 +60,14 @@ class Moment:
     delay_s: float
     workers: tuple[str, ...] = ()
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is told by the journal."""
+        return self.event not in (MASTER_STARTED, KILLED)
+
     def __str__(self) -> str:
         whose = f" of {' and '.join(self.workers)} each" if self.workers else ""
-        what = self.event if self.event == MASTER_STARTED else f"{self.count} × {self.event}{whose}"
+        what = f"{self.count} × {self.event}{whose}" if self.is_recorded else self.event
         return f"{self.delay_s:.3f} s after {what}"
 
 
@@ -160,6 +168,8 @@ class _Draw:
             self._master_twice: 2,
             self._worker_alone: 5,
             self._worker_twice: 2,
+            self._worker_starting: 2,
+            self._worker_then_master: 2,
             self._master_and_worker: 2,
             self._worker_without_master: 2,
             self._all_workers: 1,
@@ -191,6 +201,19 @@ class _Draw:
         yield Kill(self._after_epochs(worker), (self._victim(worker, proposer=False),))
         moment = Moment("worker_joined", 1, self._delay_s(), (worker,))
         yield Kill(moment, (self._victim(worker, proposer=False),))
+
+    def _worker_starting(self) -> Iterator[Kill]:
+        worker = self._worker()
+        yield Kill(self._after_epochs(worker), (Victim(Target.WORKER, worker),))
+        moment = Moment(KILLED, 1, self._rng.uniform(0.0, MAX_NOTICE_S + MAX_STARTUP_S))
+        yield Kill(moment, (Victim(Target.GANG, worker),))
+        self._without_proposer.discard(worker)
+
+    def _worker_then_master(self) -> Iterator[Kill]:
+        worker = self._worker()
+        yield Kill(self._after_epochs(worker), (self._victim(worker),))
+        moment = Moment(KILLED, 1, self._rng.uniform(0.0, MAX_NOTICE_S))
+        yield Kill(moment, (MASTER,), pause_s=self._pause_s())
 
     def _master_and_worker(self) -> Iterator[Kill]:
         worker = self._worker()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from support.kill_schedule import MASTER, MASTER_STARTED, Ending, Kill, Moment, Target, Victim
+from support.kill_schedule import KILLED, MASTER, MASTER_STARTED, Ending, Kill, Moment, Target, Victim
 from support.real_run import WAIT_S, Run, aibench
 
 POLL_S = 0.01
@@ -76,7 +76,7 @@ class Storm:
         self.tail = JournalTail(run.root / "journal.jsonl")
         self.snapshots: list[bytes] = []
         self.log: list[str] = []
-        self._began_s = self._master_began_s = time.monotonic()
+        self._began_s = self._master_began_s = self._killed_s = time.monotonic()
 
     def ride(self, schedule: tuple[Kill, ...]) -> None:
         """Start the run and execute the schedule."""
@@ -106,6 +106,7 @@ class Storm:
 
     def _strike(self, kill: Kill) -> None:
         self._execute(kill.victims)
+        self._killed_s = time.monotonic()
         if kill.meanwhile:
             time.sleep(kill.pause_s / 2)
             self._execute(kill.meanwhile)
@@ -170,13 +171,12 @@ class Storm:
             assert time.monotonic() < deadline_s, f"no {moment} in time:\n{self.run.worker_logs()}"
             self._check_master(moment)
             time.sleep(POLL_S)
-        if moment.event == MASTER_STARTED:
-            time.sleep(max(0.0, self._master_began_s + moment.delay_s - time.monotonic()))
-        else:
-            time.sleep(moment.delay_s)
+        origin_s = {MASTER_STARTED: self._master_began_s, KILLED: self._killed_s}
+        came_s = origin_s.get(moment.event, time.monotonic())
+        time.sleep(max(0.0, came_s + moment.delay_s - time.monotonic()))
 
     def _has_come(self, moment: Moment) -> bool:
-        if moment.event == MASTER_STARTED:
+        if not moment.is_recorded:
             return True
         self.tail.read()
         return all(
