@@ -140,9 +140,7 @@ class Master:
                 await self.journal.durable()
         finally:
             self.journal.close()
-        with contextlib.suppress(OSError):
-            self.layout.control.unlink()
-        return RunOutcome(report=write_reports(self.layout, self.history), signal_number=self.signal_number)
+        return RunOutcome(report=leave_folder(self.layout, self.history), signal_number=self.signal_number)
 
     def _record(self, event: Event) -> None:
         self.journal.append(event, accept=self.history.apply)
@@ -286,6 +284,20 @@ class Master:
             await asyncio.to_thread(self.resolved.launcher.start, [placement.spec])
         except LauncherError as error:
             logger.warning("worker %s: %s", worker, error)
+
+
+def leave_folder(layout: RunLayout, history: RunHistory) -> Report:
+    """Write the reports of a run that has ended and whose workers are gone.
+
+    The address of the master goes last: while it is there, a resume has something left to do.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    report = write_reports(layout, history)
+    with contextlib.suppress(OSError):
+        layout.control.unlink()
+    return report
 
 
 def write_reports(layout: RunLayout, history: RunHistory) -> Report:
