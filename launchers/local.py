@@ -15,7 +15,7 @@ from typing import ClassVar
 import msgspec
 import psutil
 
-from aibench.api.launcher import AUTO, CPU, Command, WorkerSpec, WorkerState, WorkerStatus
+from aibench.api.launcher import AUTO, CPU, SIMULATED, Command, WorkerSpec, WorkerState, WorkerStatus
 from aibench.errors import LauncherError
 
 PROBE_TIMEOUT_S = 120.0
@@ -61,8 +61,9 @@ class LocalLauncher:
         Raises:
             LauncherError: More ranks than devices where sharing was not allowed, or an absent device type.
         """
+        workers = [worker for worker in workers if worker.device != SIMULATED]  # take no device and no core
         num_ranks = sum(worker.num_ranks for worker in workers)
-        self._num_threads = max(1, self._cores // num_ranks)
+        self._num_threads = max(1, self._cores // max(1, num_ranks))
         kinds = [] if all(worker.device == CPU for worker in workers) else _probe_accelerators()
         for worker in workers:
             if worker.device not in (CPU, AUTO) and worker.device not in kinds:

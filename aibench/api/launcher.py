@@ -17,6 +17,8 @@ import msgspec
 CPU = "cpu"
 AUTO = "auto"
 """Accelerators if the node has any, else the processor."""
+SIMULATED = "simulated"
+"""No device at all: one process without torch stands for all ranks of a worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +28,8 @@ class WorkerSpec:
     Attributes:
         worker: Its name, unique in the run.
         num_ranks: Processes of its gang, one per device.
-        device: ``cpu``, ``auto`` for accelerators if there are any, or a device type of torch.
+        device: ``cpu``, ``auto`` for accelerators if there are any, ``simulated`` for none, or a device type
+            of torch.
         oversubscribe: Whether ranks may share devices.
         control_file: Where it finds the master; readable on the worker's node.
         log_dir: Folder for its output and the launcher's own notes.

@@ -152,10 +152,16 @@ class Trainer(Protocol):
 
 
 class Workload(Protocol):
-    """The master's side of a workload. Constructing it touches no data; the other calls may."""
+    """The master's side of a workload. Constructing it touches no data; the other calls may.
+
+    Attributes:
+        needs_devices: False if its trials can be had on simulated devices, without torch and in one process
+            for all ranks of a worker. Only synthetic data may.
+    """
 
     name: ClassVar[str]
     options_type: ClassVar[type[msgspec.Struct]]
+    needs_devices: ClassVar[bool]
 
     def __init__(self, options: msgspec.Struct) -> None: ...
 

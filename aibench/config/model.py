@@ -32,7 +32,8 @@ class WorkerGroup(_Section, frozen=True):
     Attributes:
         count: How many.
         ranks: Processes of each, one per device.
-        device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), or a device type of torch.
+        device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), ``simulated`` (no device, for
+            workloads that need none), or a device type of torch.
         oversubscribe: Allow more ranks than devices.
     """
 
