@@ -23,6 +23,7 @@ from aibench.journal import JournalWriter
 from aibench.master.clock import RunClock
 from aibench.master.control import ControlServer, build_app
 from aibench.master.coordinator import Coordinator
+from aibench.master.garbage import rare_collections
 from aibench.master.layout import RunLayout, write_private
 from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory
@@ -114,9 +115,10 @@ class Master:
             self._record(first)
             await self.journal.durable()
             self._catch_signals()
-            async with self._service() as coordinator, self._workers():
-                await self._watch(coordinator)
-                await self.journal.durable()
+            with rare_collections():
+                async with self._service() as coordinator, self._workers():
+                    await self._watch(coordinator)
+                    await self.journal.durable()
         finally:
             self.journal.close()
         with contextlib.suppress(OSError):
@@ -146,7 +148,7 @@ class Master:
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
         app = build_app(coordinator, self.journal, token)
-        server = ControlServer(app, keep_alive_s=3 * config.control.heartbeat_s)
+        server = ControlServer(app, keep_alive_s=3 * config.heartbeat_s)
         serving = asyncio.create_task(server.serve(sockets=[self.listener]))
         try:
             yield coordinator
