@@ -21,7 +21,10 @@ WORKLOADS = "aibench.workloads"
 
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
     LAUNCHERS: {"local": "launchers.local:LocalLauncher"},
-    WORKLOADS: {"image_classification": "workloads.image_classification.workload:ImageClassification"},
+    WORKLOADS: {
+        "image_classification": "workloads.image_classification.workload:ImageClassification",
+        "synthetic": "workloads.synthetic.workload:Synthetic",
+    },
 }
 
 
