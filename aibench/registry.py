@@ -20,7 +20,10 @@ LAUNCHERS = "aibench.launchers"
 WORKLOADS = "aibench.workloads"
 
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
-    LAUNCHERS: {"local": "launchers.local:LocalLauncher"},
+    LAUNCHERS: {
+        "local": "launchers.local:LocalLauncher",
+        "slurm": "launchers.slurm:SlurmLauncher",
+    },
     WORKLOADS: {
         "image_classification": "workloads.image_classification.workload:ImageClassification",
         "synthetic": "workloads.synthetic.workload:Synthetic",
