@@ -24,7 +24,10 @@ _BUILTIN: Mapping[str, Mapping[str, str]] = {
         "local": "launchers.local:LocalLauncher",
         "slurm": "launchers.slurm:SlurmLauncher",
     },
-    WORKLOADS: {"image_classification": "workloads.image_classification.workload:ImageClassification"},
+    WORKLOADS: {
+        "image_classification": "workloads.image_classification.workload:ImageClassification",
+        "synthetic": "workloads.synthetic.workload:Synthetic",
+    },
 }
 
 

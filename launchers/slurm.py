@@ -18,6 +18,7 @@ from launchers.slurm_host import SlurmHost
 from launchers.slurm_jobs import Jobs
 from launchers.slurm_options import SlurmOptions
 from launchers.slurm_script import MASTER_VARIABLE
+from launchers.slurm_stage import stage
 from launchers.slurm_steps import Steps
 
 ANY_PORT = 9
@@ -67,12 +68,18 @@ class SlurmLauncher:
         self._placement.check(workers)
 
     def stage(self, order: StageOrder, workers: Sequence[WorkerSpec], say: Say) -> None:
-        """Not done here.
+        """Broadcast the parcel to all nodes of the allocation.
 
         Raises:
-            LauncherError: Always.
+            StageError: A node could not take it.
+            LauncherError: There is no allocation, or SLURM did not answer.
         """
-        raise LauncherError("launcher slurm does not stage; expected stage.directory: null")
+        if not self._is_inside:
+            raise LauncherError(
+                "stage: workers that are jobs of their own have no nodes yet; expected launcher.master: auto "
+                "or job, or a run inside an allocation"
+            )
+        stage(order, self._options, os.environ["SLURM_JOB_ID"], say)
 
     def render(self, workers: Sequence[WorkerSpec]) -> Sequence[Rendered]:
         """Commands of steps, or scripts of arrays."""

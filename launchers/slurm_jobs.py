@@ -35,6 +35,7 @@ class Jobs:
         """Number the workers, and ask SLURM whether it would take them."""
         for worker in workers:
             self._index(worker)
+        self._name = label("aibench", workers[0].run)
         name, capacity = partition_capacity(self._options.partition)
         check_capacity(workers, self._options, capacity.nodes, capacity.cpus, f"partition {name}")
         for script in self.render(workers):
@@ -49,7 +50,6 @@ class Jobs:
 
     def start(self, workers: Sequence[WorkerSpec]) -> None:
         """Submit the workers that have no living job."""
-        self._name = label("aibench", workers[0].run)
         living = {record.index: record.job for record in jobs_named(self._name) if not _has_ended(record)}
         missing = []
         for worker in workers:
@@ -80,8 +80,8 @@ class Jobs:
         return self._ended[worker]
 
     def stop(self) -> None:
-        """Cancel all jobs of the run and wait until none is left."""
-        if not self._jobs:
+        """Cancel all jobs of the run, an earlier master's too, and wait until none is left."""
+        if not self._name:
             return
         deadline = time.monotonic() + STOP_LIMIT_S
         asked: set[int] = set()

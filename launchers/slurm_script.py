@@ -278,8 +278,14 @@ def _lines(texts: Iterable[str]) -> str:
 def probe_arguments(path: Path, num_nodes: int) -> tuple[str, ...]:
     """Arguments of srun: every node that does not see the path prints its name."""
     shell = '[ -e "$1" ] || echo "$SLURMD_NODENAME"'
+    argv = ("/bin/bash", "-c", shell, "aibench-probe", str(path))
+    return everywhere_arguments("aibench-probe", num_nodes, argv)
+
+
+def everywhere_arguments(name: str, num_nodes: int, argv: Sequence[str]) -> tuple[str, ...]:
+    """Arguments of srun: a program once on every node of a job, beside whatever runs there."""
     return (
-        *("--job-name=aibench-probe", f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"),
+        *(f"--job-name={name}", f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"),
         *("--cpus-per-task=1", "--overlap", "--mem=0", "--gres=none", "--mpi=none", "--input=none"),
-        *("/bin/bash", "-c", shell, "aibench-probe", str(path)),
+        *argv,
     )

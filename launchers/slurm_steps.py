@@ -43,10 +43,13 @@ class Steps:
         self._job = job
         self._clients = Processes(log_name=CLIENT_LOG, environment=clean_environment(os.environ))
         self._workers: dict[str, WorkerSpec] = {}
+        self._names: set[str] = set()
         self._past: set[str] = set()
 
     def check(self, workers: Sequence[WorkerSpec]) -> None:
         """Compare the workers with the allocation, and look for the run folder's place from its nodes."""
+        self._names = {_name(worker) for worker in workers}
+        self._clients.expect(workers)
         capacity = allocation_capacity(self._job)
         check_capacity(workers, self._options, capacity.nodes, capacity.cpus, f"job {self._job}")
         probe(self._job, capacity.nodes, workers[0].control_file.parent)
@@ -62,6 +65,7 @@ class Steps:
         self._past.update(numbers)
         _cancel(numbers)
         for worker in workers:
+            self._names.add(_name(worker))
             self._workers[worker.worker] = worker
             self._clients.start(worker, step_command(worker, self._options, self._job))
 
@@ -77,8 +81,8 @@ class Steps:
         }
 
     def stop(self) -> None:
-        """Terminate the steps, kill what is left of them, and end those that still wait."""
-        if not self._workers:
+        """Terminate the run's steps, an earlier master's too, and wait until no node of theirs is left."""
+        if not self._names:
             return
         _cancel(self._left(), "--signal=TERM")
         self._wait(STOP_GRACE_S)
@@ -87,6 +91,7 @@ class Steps:
         if not self._wait(STOP_LIMIT_S):
             logger.warning("steps %s do not end, see squeue --steps", ", ".join(self._left()))
         self._workers.clear()
+        self._names.clear()
 
     def _wait(self, limit_s: float) -> bool:
         deadline = time.monotonic() + limit_s
@@ -98,8 +103,7 @@ class Steps:
 
     def _left(self) -> list[str]:
         """Numbers of this run's steps that have a node left; without one they stay listed for ever."""
-        names = {_name(worker) for worker in self._workers.values()}
-        steps = [step for step in steps_of(self._job) if step.name in names]
+        steps = [step for step in steps_of(self._job) if step.name in self._names]
         nodes = nodes_of(self._job) if steps else set()
         return [step.number for step in steps if nodes & node_names(step.nodes)]
 

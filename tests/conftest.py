@@ -10,6 +10,20 @@ from support.real_run import Run, aibench
 # Small networks: more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+DEFAULT_KILLS = 20
+DEFAULT_SEED = 4
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here, not beside the tests that use them: pytest knows the options of this file whatever it collects.
+    chaos = parser.getgroup("chaos", "kills at random moments, selected with -m chaos")
+    chaos.addoption(
+        "--kills", type=int, default=DEFAULT_KILLS, help="Kills of the run [default: %(default)s]."
+    )
+    chaos.addoption(
+        "--seed", type=int, default=DEFAULT_SEED, help="Seed of the kills' schedule [default: %(default)s]."
+    )
+
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
