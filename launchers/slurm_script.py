@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aibench.api.host import MasterOrder
-from aibench.api.launcher import CPU, Command, WorkerSpec, worker_arguments
+from aibench.api.launcher import CPU, SIMULATED, Command, WorkerSpec, worker_arguments
 from launchers.processes import python_environment
 from launchers.slurm_options import SlurmContainer, SlurmOptions
 from launchers.slurm_states import FOLDER_NOT_SHARED
@@ -52,7 +52,11 @@ def label(*parts: str) -> str:
 
 def cpus_per_node(worker: WorkerSpec, options: SlurmOptions) -> int:
     """CPUs of a worker on each of its nodes."""
-    return options.cpus_per_worker_node or worker.ranks_per_node
+    return options.cpus_per_worker_node or (1 if worker.device == SIMULATED else worker.ranks_per_node)
+
+
+def _devices_per_node(worker: WorkerSpec) -> int:
+    return 0 if worker.device in (CPU, SIMULATED) else worker.ranks_per_node
 
 
 def job_shape(workers: Sequence[WorkerSpec], options: SlurmOptions) -> Shape:
@@ -61,11 +65,11 @@ def job_shape(workers: Sequence[WorkerSpec], options: SlurmOptions) -> Shape:
     per_node = options.workers_per_node or (math.ceil(places / options.nodes) if options.nodes else 1)
     nodes = options.nodes or max(math.ceil(places / per_node), *(worker.num_nodes for worker in workers))
     cpus = per_node * max(cpus_per_node(worker, options) for worker in workers)
-    num_devices = per_node * max(worker.ranks_per_node for worker in workers)
+    devices = per_node * max(_devices_per_node(worker) for worker in workers)
     return Shape(
         nodes=nodes + options.spare_nodes,
         cpus_per_node=cpus + options.master_cores,
-        gres=f"{options.gres}:{num_devices}" if options.gres else None,
+        gres=_gres(devices, options),
     )
 
 
@@ -74,8 +78,12 @@ def worker_shape(worker: WorkerSpec, options: SlurmOptions) -> Shape:
     return Shape(
         nodes=worker.num_nodes,
         cpus_per_node=cpus_per_node(worker, options),
-        gres=f"{options.gres}:{worker.ranks_per_node}" if options.gres else None,
+        gres=_gres(_devices_per_node(worker), options),
     )
+
+
+def _gres(num_devices: int, options: SlurmOptions) -> str | None:
+    return f"{options.gres}:{num_devices}" if options.gres and num_devices else None
 
 
 def step_command(worker: WorkerSpec, options: SlurmOptions, job: str) -> Command:
@@ -114,9 +122,9 @@ def _step_arguments(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...
 
 def _step_gres(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
     """Without a word a step takes all devices of its job, and the next one waits for ever."""
-    if options.gres:
-        return (f"--gres={options.gres}:{worker.ranks_per_node}",)
-    return ("--gres=none",) if worker.device == CPU else ()
+    if not _devices_per_node(worker):
+        return ("--gres=none",)
+    return (f"--gres={gres}",) if (gres := _gres(worker.ranks_per_node, options)) else ()
 
 
 def _program(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:

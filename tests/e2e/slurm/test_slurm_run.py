@@ -77,3 +77,19 @@ def test_a_master_outside_submits_its_workers(slurm_run: Callable[..., ClusterRu
     status, output = made.run.finish()
     assert status == 0, output
     made.require_sound()
+
+
+def test_sixty_four_simulated_workers_on_four_nodes(slurm_run: Callable[..., ClusterRun]) -> None:
+    sections = {
+        "workload": {"name": "synthetic", "epoch_s": 2.0},
+        "workers": [{"count": 64, "ranks": 8, "device": "simulated"}],
+        "limits": {"measured_time_s": 30},
+        "control": {"heartbeat_s": 5, "lease_s": 60},
+    }
+    made = slurm_run(sections=sections, workers_per_node=16)
+    made.run.start()
+    _, output = made.run.finish()
+    assert "normalized score" in output
+    made.require_sound()
+    assert len({event["worker"] for event in made.run.events("worker_joined")}) == 64
+    assert {event["worker"] for event in made.run.events("trial_claimed")} == {f"w{n}" for n in range(64)}
