@@ -20,7 +20,7 @@ LAUNCHERS = "aibench.launchers"
 WORKLOADS = "aibench.workloads"
 
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
-    LAUNCHERS: {"local": "launchers.local:LocalLauncher"},
+    LAUNCHERS: {"local": "launchers.local:LocalLauncher", "mpi": "launchers.mpi:MpiLauncher"},
     WORKLOADS: {"image_classification": "workloads.image_classification.workload:ImageClassification"},
 }
 

@@ -33,6 +33,7 @@ from aibench.api.workload import EpochResult, Progress, TrialSpec
 from aibench.errors import MasterAwayError, ProtocolError
 from aibench.worker.agent import GANG_PID_VARIABLE
 from aibench.worker.connection import Connection, Reply
+from aibench.worker.meeting import close_meeting
 
 logger = logging.getLogger(__name__)
 
@@ -280,6 +281,7 @@ def _leave_if_failed(sent: Future[None]) -> None:
 
 
 def leave(reason: str) -> None:
-    """End the whole worker from any thread: torchrun above ends all ranks."""
+    """End the whole worker from any thread: torchrun above ends all ranks, as do those of other nodes."""
     logger.error("%s: this worker ends", reason)
+    close_meeting(os.environ)
     os.kill(int(os.environ[GANG_PID_VARIABLE]), signal.SIGTERM)
