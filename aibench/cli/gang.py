@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,19 +67,16 @@ def worker_command(
       aibench worker --control runs/x/control.json --worker w0 --ranks 2 --device cpu
       mpirun -np 8 aibench worker --control runs/x/control.json --ranks 4
     """
-    from aibench.worker.agent import WorkerSettings, become_gang
+    from aibench.worker.agent import become_gang
     from aibench.worker.meeting import arrange_meeting
-    from aibench.worker.placement import node_place
+    from aibench.worker.settings import WorkerSettings
 
     if ranks % nodes or (pool is not None and nodes > 1):
         raise click.UsageError(f"--nodes {nodes}: expected a divisor of --ranks {ranks}, and no --pool")
-    if worker is None and pool is None:
-        place = _place_in_run()
+    place = _place(nodes, is_named=worker is not None) if pool is None else None
+    if worker is None and place is not None:
         worker = f"w{place.rank // nodes}"
         first_device += (place.local_rank or 0) * (ranks // nodes)
-        place = replace(place, rank=place.rank % nodes)
-    elif nodes > 1:
-        place = node_place(os.environ, nodes)
     name = _worker_name(control_file, worker, pool)
     if name is None:
         return
@@ -92,8 +88,7 @@ def worker_command(
         device=device,
         first_device=first_device,
     )
-    meeting = arrange_meeting(control_file, name, place, nodes, os.environ) if nodes > 1 else None
-    become_gang(settings, meeting)
+    become_gang(settings, arrange_meeting(settings, place, os.environ) if place and nodes > 1 else None)
 
 
 @click.command("rank", hidden=True)
@@ -183,10 +178,12 @@ def _worker_name(control_file: Path, worker: str | None, pool: str | None) -> st
     return enlist(control_file, pool)
 
 
-def _place_in_run() -> Place:
-    """This process among those that are all workers of the run."""
-    from aibench.worker.placement import find_place
+def _place(num_nodes: int, *, is_named: bool) -> Place | None:
+    """This process among its gang's nodes or, without a name, among the nodes of all workers."""
+    from aibench.worker.placement import find_place, node_place
 
+    if is_named:
+        return node_place(os.environ, num_nodes) if num_nodes > 1 else None
     place = find_place(os.environ)
     if place is None:
         raise click.UsageError("give --worker or --pool; only a process of mpirun or srun can do without")

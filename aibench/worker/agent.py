@@ -6,34 +6,15 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from aibench.worker.meeting import MEETING_VARIABLE, Meeting
+from aibench.worker.settings import WorkerSettings
 
 MAX_GANG_RESTARTS = 3
 LOOPBACK_INTERFACE = "lo"
 GANG_PID_VARIABLE = "AIBENCH_GANG_PID"
 """Where a rank finds the process id of its torchrun, to end with it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSettings:
-    """What a worker is told when it is started; all else comes from the master.
-
-    Attributes:
-        device: ``cpu``, ``auto``, or a device type of torch.
-        first_device: Accelerators of the node that other workers use before this one's.
-        num_nodes: Nodes that its gang spans; a divisor of ``num_ranks``.
-    """
-
-    control_file: Path
-    worker: str
-    num_ranks: int
-    device: str
-    first_device: int
-    num_nodes: int = 1
 
 
 def become_gang(settings: WorkerSettings, meeting: Meeting | None = None) -> NoReturn:

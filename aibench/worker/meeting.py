@@ -28,6 +28,7 @@ from aibench.api.protocol import ControlAddress
 from aibench.errors import LauncherError
 from aibench.private_file import write_private
 from aibench.worker.placement import SLURM, Place
+from aibench.worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -80,27 +81,26 @@ class Meeting:
     interface: str | None
 
 
-def arrange_meeting(
-    control_file: Path, worker: str, place: Place, num_nodes: int, environment: Mapping[str, str]
-) -> Meeting:
+def arrange_meeting(settings: WorkerSettings, place: Place, environment: Mapping[str, str]) -> Meeting:
     """Agree with the other nodes; returns on node 0 at once, on the others when it can be reached.
 
     Args:
-        place: This node's in the gang.
+        place: This node's among those started together: the worker's nodes, or one after another those of
+            all workers.
 
     Raises:
         LauncherError: Node 0 does not answer, or an address cannot be told.
         RunFolderError: The worker's folder cannot be written.
     """
-    is_host = place.rank == 0
-    file = worker_folder(control_file.parent, worker) / "rendezvous.json"
-    settled = _given(worker, environment) or _of_step(place, num_nodes, environment)
+    is_host = place.rank % settings.num_nodes == 0
+    file = worker_folder(settings.control_file.parent, settings.worker) / "rendezvous.json"
+    settled = _given(settings.worker, environment) or _of_step(place, settings.num_nodes, environment)
     if is_host:
-        address = _address_towards_master(control_file)
+        address = _address_towards_master(settings.control_file)
         appointment = settled or _publish(file, address, place.life)
     else:
         find = (lambda: settled) if settled else (lambda: _read(file, place.life))
-        appointment, address = _await_host(worker, find)
+        appointment, address = _await_host(settings.worker, find)
     return Meeting(appointment=appointment, is_host=is_host, address=address, interface=_interface(address))
 
 

@@ -47,7 +47,7 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
             "--set",
             "config",
         ],
-        "worker": ["--control", "--device", "--first-device", "--pool", "--ranks", "--worker"],
+        "worker": ["--control", "--device", "--first-device", "--nodes", "--pool", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
         "trainer": [],
         "proposer": ["--control", "--incarnation", "--parent", "--worker"],
