@@ -22,6 +22,7 @@ WORKLOADS = "aibench.workloads"
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
     LAUNCHERS: {
         "local": "launchers.local:LocalLauncher",
+        "mpi": "launchers.mpi:MpiLauncher",
         "slurm": "launchers.slurm:SlurmLauncher",
     },
     WORKLOADS: {
