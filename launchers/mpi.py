@@ -154,7 +154,8 @@ class MpiLauncher:
         """
         if self._options.start == "site":
             raise LauncherError(
-                "stage: under launcher.start: site the hosts are not known here; expected stage.directory: null"
+                "stage: under launcher.start: site the hosts are not known here; "
+                "expected stage.directory: null"
             )
         hosts = list(dict.fromkeys(seat.host for seats in self._seats.values() for seat in seats))
         run_broadcast(self._everywhere(hosts, broadcast_arguments(order)), say)
@@ -215,11 +216,10 @@ class MpiLauncher:
 
     def _on(self, hosts: Sequence[str]) -> list[str]:
         """What comes before a program that shall run once on each of these hosts."""
-        flavour = self._flavour
-        exports = [
-            word for n in self._environment if flavour.exports_each for word in (flavour.exports_each, n)
-        ]
-        return ["-np", str(len(hosts)), flavour.hosts, ",".join(hosts), *exports]
+        words = ["-np", str(len(hosts)), self._flavour.hosts, ",".join(hosts)]
+        for name in self._environment if self._flavour.exports_each else ():
+            words += [str(self._flavour.exports_each), name]
+        return words
 
     def _command(self, worker: WorkerSpec) -> Command:
         words = self._opening()
@@ -227,12 +227,8 @@ class MpiLauncher:
         for number, (first_device, alike) in enumerate(seats):
             words += [":"] if number else []
             words += self._on([seat.host for seat in alike])
-            words += [
-                worker.python or self._python(),
-                *worker_arguments(worker),
-                "--first-device",
-                str(first_device),
-            ]
+            words += [worker.python or self._python(), *worker_arguments(worker)]
+            words += ["--first-device", str(first_device)]
         return Command(argv=tuple(words), environment=self._environment)
 
 

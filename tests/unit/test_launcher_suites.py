@@ -6,7 +6,7 @@ from aibench.registry import LAUNCHERS
 ROOT = Path(__file__).parents[1]
 SUITES = {
     "local": "contract/test_launcher_contract.py",
-    "slurm": "tests/e2e/slurm/test_slurm_contract.py",
+    "slurm": "e2e/slurm/test_slurm_contract.py",
     "mpi": "contract/test_mpi_launcher_contract.py",
 }
 
