@@ -43,7 +43,8 @@ class MpiOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How and where mpirun starts the workers.
 
     Attributes:
-        machine_file: Hosts and their slots, one slot per rank; None for this machine alone.
+        machine_file: Hosts and their slots, one slot per rank; None for this machine alone. Under
+            ``start: site`` it only tells which hosts must reach the master.
         mpirun: The program, by name or path.
         arguments: More arguments for it.
         start: ``us``, or ``site``: a script of the site runs the line that is shown.
