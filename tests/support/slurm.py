@@ -104,7 +104,7 @@ class Cluster:
     def array_nodes(self) -> dict[str, str]:
         """Node of every running element of a job array, by its index."""
         listed = slurm("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%K %N").splitlines()
-        return {index: node for index, node in map(str.split, listed)}
+        return {line.split()[0]: line.split()[1] for line in listed}
 
     def clean_up(self) -> None:
         """End all jobs and bring all nodes back."""
