@@ -101,7 +101,7 @@ async def work(folder: Path, master_pid: int, num_workers: int, compression: flo
     connections: list[RawConnection] = [await connect(address) for _ in range(num_workers)]
     workers = []
     for number, connection in enumerate(connections):
-        worker = SimulatedWorker(
+        one = SimulatedWorker(
             f"w{number}",
             connection,
             findings,
@@ -109,7 +109,7 @@ async def work(folder: Path, master_pid: int, num_workers: int, compression: flo
             compression=compression,
             is_over=lambda: time.perf_counter() > ends_s,
         )
-        workers.append(asyncio.create_task(worker.serve()))
+        workers.append(asyncio.create_task(one.serve()))
         await asyncio.sleep(1 / JOINS_PER_S)
     while not findings.claims_s:
         await asyncio.sleep(0.01)

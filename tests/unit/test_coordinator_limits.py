@@ -374,4 +374,4 @@ def test_an_epoch_of_another_network_than_the_counted_is_refused() -> None:
     counted = master.history.trials[trial].claimed.parameters
     refusal = refused(422, master.epoch, trial, 1, parameters=counted + 1)
     assert refusal.problem == f"a network of {counted + 1} parameters was trained, {counted} were counted"
-    assert master.history.trials[trial].epochs == []
+    assert master.history.trials[trial].epochs[:] == []
