@@ -21,7 +21,7 @@ from aibench.counting import RULES_VERSION
 from aibench.errors import ConfigError, DataError, JournalError, RunFolderError
 from aibench.journal import Journal, read_journal
 from aibench.master.clock import RunClock, read_anchor
-from aibench.master.control import bind
+from aibench.master.control import allow_connections, bind
 from aibench.master.layout import RunLayout
 from aibench.master.loop import Master, ProgressCallback, RunOutcome, worker_specs
 from aibench.score.history import RunHistory
@@ -33,10 +33,12 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
     Raises:
         RunFolderError: The folder is not empty or cannot be written.
         LauncherError: The workers cannot be placed; nothing was written.
+        ConfigError: They are more than this system can hold connections with, or the address is taken.
     """
     layout = RunLayout(root.absolute())
     resolved.launcher.check(worker_specs(resolved, layout))
     control = resolved.config.control
+    allow_connections(resolved.config.num_workers)
     with bind(control.host, control.port) as listener:
         layout.create()
         return _start(resolved, layout, listener, on_progress)
@@ -87,6 +89,7 @@ def resume_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback)
         _check_same_data(resolved, history)
         assert history.last is not None
         clock = RunClock(history.anchors, last_s=history.last.t_s)
+        allow_connections(resolved.config.num_workers)
         if journal.damage:
             _cut_off(layout.journal, journal.intact_bytes)
         with _listen_again(resolved, layout) as listener:
