@@ -82,6 +82,15 @@ class Figures:
     def lost(self) -> float:
         return self.findings.lost_s / (self.findings.lost_s + self.findings.busy_s)
 
+    def row(self, step: Step, alone_ms: float) -> str:
+        found, p99_ms = self.findings, self.claim_ms(99)
+        return (
+            f"{step.num_workers:7} {step.compression:7.0f} {len(found.claims_s) / self.elapsed_s:9.1f} "
+            f"{found.num_requests / self.elapsed_s:11.0f} {self.claim_ms(50):7.1f} ms {p99_ms:5.1f} ms "
+            f"= {p99_ms / alone_ms:4.1f} ×  {self.core:6.1%} {self.peak_mb:4.0f} ({self.last_peak_mb:.0f}) "
+            f"{self.lost:9.4%}"
+        )
+
 
 class MasterProcess:
     """``aibench run`` and what the system says of it."""
@@ -175,15 +184,12 @@ def test_masters_of_one_to_4096_workers(tmp_path: Path) -> None:
     print(f"\ntrials of {TRIAL_S:.0f} s and {EPOCHS} epochs, {len(os.sched_getaffinity(0))} cores here, "
           f"load {os.getloadavg()[0]:.1f} before")  # fmt: skip
     print("workers  time ×  claims/s  requests/s  claim p50      p99            core  MB (report)  lost")
-    alone = None
+    alone_ms = None
     for step in STEPS:
         figures = measure(tmp_path / str(step.num_workers), step)
-        found, p99_ms = figures.findings, figures.claim_ms(99)
-        alone = alone or p99_ms
-        print(f"{step.num_workers:7} {step.compression:7.0f} {len(found.claims_s) / figures.elapsed_s:9.1f} "
-              f"{found.num_requests / figures.elapsed_s:11.0f} {figures.claim_ms(50):7.1f} ms {p99_ms:5.1f} ms "
-              f"= {p99_ms / alone:4.1f} ×  {figures.core:6.1%} {figures.peak_mb:4.0f} ({figures.last_peak_mb:.0f}) "
-              f"{figures.lost:9.4%}", flush=True)  # fmt: skip
+        p99_ms = figures.claim_ms(99)
+        alone_ms = alone_ms or p99_ms
+        print(figures.row(step, alone_ms), flush=True)
     reached = {
         "claim p99": p99_ms,
         "core": figures.core,

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 from aibench.api.clock import RankTimes
@@ -111,10 +111,10 @@ class RawConnection(asyncio.Protocol):
 
 async def connect(address: ControlAddress) -> RawConnection:
     """One connection to the master."""
-    parts = urlsplit(address.url)
-    head = f"Host: {parts.netloc}\r\nAuthorization: Bearer {address.token}\r\n"
+    url = httpx.URL(address.url)
+    head = f"Host: {url.host}\r\nAuthorization: Bearer {address.token}\r\n"
     _, connection = await asyncio.get_running_loop().create_connection(
-        lambda: RawConnection(head), parts.hostname, parts.port
+        lambda: RawConnection(head), url.host, url.port or 0
     )
     return connection
 

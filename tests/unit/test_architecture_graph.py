@@ -115,9 +115,8 @@ def test_networks_share_equal_layers_and_stay_what_they_were() -> None:
         network.share(known)
         assert (network, network.shapes) == (TINY, TINY.shapes)
         assert network.to_json() == TINY.to_json()
-    assert all(
-        mine is its for mine, its in zip(one.nodes + one.shapes, other.nodes + other.shapes, strict=True)
-    )
+    pairs = zip(one.nodes + one.shapes, other.nodes + other.shapes, strict=True)
+    assert all(mine is its for mine, its in pairs)
 
 
 def test_the_content_hash_of_a_network_never_changes() -> None:
