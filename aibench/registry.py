@@ -20,7 +20,10 @@ LAUNCHERS = "aibench.launchers"
 WORKLOADS = "aibench.workloads"
 
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
-    LAUNCHERS: {"local": "launchers.local:LocalLauncher"},
+    LAUNCHERS: {
+        "kubernetes": "launchers.kubernetes:KubernetesLauncher",
+        "local": "launchers.local:LocalLauncher",
+    },
     WORKLOADS: {"image_classification": "workloads.image_classification.workload:ImageClassification"},
 }
 

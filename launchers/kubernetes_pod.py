@@ -1,0 +1,101 @@
+"""What runs in the pod of a submitted master, called by its manifest and by ``kubectl exec``.
+
+The programs stand here, not in the image, so that an image needs nothing but Python and aibench.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+CONFIG = Path("/etc/aibench/config.yaml")
+TERMINATION_MESSAGE = Path("/dev/termination-log")
+END_MARK = "end-of-results"
+"""Last member of the archive: a connection that was cut off leaves it out."""
+ENDED_NAME = "master-ended"
+NOT_RESULTS = {"control.json", "master.lock", "weights", ENDED_NAME}
+UNUSABLE_INPUT = 2
+POLL_S = 1.0
+
+
+def main() -> NoReturn:
+    """Run the program that the arguments name: ``serve``, ``keep``, ``cancel``, ``pack`` or ``remove``."""
+    program, *arguments = sys.argv[1:]
+    if program == "serve":
+        sys.exit(serve(Path(arguments[0]), arguments[1]))
+    elif program == "keep":
+        sys.exit(keep(Path(arguments[0]), float(arguments[1])))
+    elif program == "cancel":
+        os.kill(1, signal.SIGINT)
+    elif program == "pack":
+        pack(Path(arguments[0]))
+    else:
+        shutil.rmtree(arguments[0])
+    sys.exit()
+
+
+def serve(folder: Path, run: str) -> int:
+    """Be the master of the run in the folder; 0 once there is nothing more to do for it.
+
+    SIGINT ends the run early, scored and sealed. SIGTERM is the cluster taking the pod away: the master ends
+    at once, so that the one in the next pod goes on from the journal.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = folder / ENDED_NAME
+    if ended.exists():
+        return 0
+    if not (folder / "config.yaml").exists():
+        shutil.copyfile(CONFIG, folder / "config.yaml")
+    child = subprocess.Popen([sys.executable, "-m", "aibench", "master", str(folder), "--run", run])
+    signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: child.kill())
+    status = child.wait()
+    if not (folder / "report.json").exists() and status != UNUSABLE_INPUT:
+        return 1
+    with contextlib.suppress(OSError):
+        TERMINATION_MESSAGE.write_text(f"exit status {status}")
+    ended.touch()
+    return 0
+
+
+def keep(folder: Path, ttl_s: float) -> int:
+    """Hold the volume with the folder until the master has ended, and ``ttl_s`` longer."""
+    is_over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: is_over.set())
+    while not (folder / ENDED_NAME).exists():
+        if is_over.wait(POLL_S):
+            return 0
+    is_over.wait(ttl_s)
+    return 0
+
+
+def pack(folder: Path) -> None:
+    """Write the results to standard output, as an archive whose last member says that it is whole."""
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+        for path in sorted(folder.iterdir()):
+            if path.name not in NOT_RESULTS:
+                archive.add(path, arcname=path.name)
+        mark = tarfile.TarInfo(END_MARK)
+        mark.mtime = int(time.time())
+        archive.addfile(mark)
+
+
+def unpack(stream: object, folder: Path) -> bool:
+    """Extract the results from a stream into the folder; False if it was cut off."""
+    is_whole = False
+    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+        for member in archive:
+            if member.name == END_MARK:
+                is_whole = True
+            else:
+                archive.extract(member, folder, filter="data")
+    return is_whole
