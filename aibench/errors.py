@@ -8,6 +8,7 @@
     ├── DataError                a data set that is missing, empty or malformed
     ├── RunFolderError           a run folder that cannot be used: exists, locked, unwritable
     ├── JournalError             a journal that is corrupt, truncated or contradicts itself
+    ├── StageError               data or environment could not be brought to a node's local disk
     ├── LauncherError            a launcher could not place or reach its workers
     ├── ProtocolError            the control service refused a request (carries the HTTP status)
     ├── TrialError               one trial failed; the worker records the reason and goes on
@@ -62,6 +63,10 @@ class JournalError(AibenchError):
         self.problem = problem
         self.line = line
         self.recoverable = recoverable
+
+
+class StageError(AibenchError):
+    """A folder could not be packed, brought to a node or unpacked there."""
 
 
 class LauncherError(AibenchError):

@@ -13,8 +13,9 @@ import msgspec
 
 from aibench.api.host import Host
 from aibench.api.launcher import AUTO, CPU, Command, Rendered, WorkerSpec, WorkerStatus, worker_arguments
-from aibench.errors import LauncherError
-from launchers.processes import Processes, python_environment, rendered
+from aibench.api.stage import Say, StageOrder, unpack_arguments
+from aibench.errors import LauncherError, StageError
+from launchers.processes import Processes, last_line, python_environment, rendered
 
 PROBE_TIMEOUT_S = 120.0
 
@@ -70,6 +71,23 @@ class LocalLauncher:
             self._first_devices[worker.worker] = before
             before += worker.num_ranks
 
+    def stage(self, order: StageOrder, workers: Sequence[WorkerSpec], say: Say) -> None:
+        """Unpack the parcel on this machine.
+
+        Raises:
+            StageError: It cannot be unpacked.
+        """
+        done = subprocess.run(
+            [sys.executable, *unpack_arguments(order, order.source)],
+            env={**os.environ, **python_environment()},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StageError(last_line(done.stderr) or f"{order.destination}: exit status {done.returncode}")
+
     def render(self, workers: Sequence[WorkerSpec]) -> Sequence[Rendered]:
         """The workers' command lines."""
         return [rendered(worker, self._command(worker)) for worker in workers]
@@ -95,7 +113,7 @@ class LocalLauncher:
         """The worker's command line and the environment that keeps its traffic on this machine."""
         first_device = str(self._first_devices.get(worker.worker, 0))
         return Command(
-            argv=(sys.executable, *worker_arguments(worker), "--first-device", first_device),
+            argv=(worker.python or sys.executable, *worker_arguments(worker), "--first-device", first_device),
             environment={
                 **python_environment(),
                 "OMP_NUM_THREADS": str(self._num_threads),
@@ -118,7 +136,7 @@ def _probe_accelerators() -> list[str]:
         # Device plug-ins of torch may print banners before the answer.
         return [device["kind"] for device in json.loads(probe.stdout.splitlines()[-1])["accelerators"]]
     except subprocess.CalledProcessError as error:
-        why = (error.stderr.strip().splitlines() or [str(error)])[-1]
+        why = last_line(error.stderr) or str(error)
         raise LauncherError(f"the devices of this machine could not be listed: {why}") from error
     except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
         raise LauncherError(f"the devices of this machine could not be listed: {error}") from error

@@ -112,6 +112,11 @@ def rendered(worker: WorkerSpec, command: Command) -> Rendered:
     return Rendered(name=worker.worker, text=settings + shlex.join(command.argv))
 
 
+def last_line(output: str) -> str:
+    """What a program said last, without aibench's own name before it."""
+    return (output.strip().splitlines() or [""])[-1].removeprefix("aibench: ")
+
+
 def python_environment() -> dict[str, str]:
     """The master's own aibench for the worker too, whatever lies in the working directory."""
     paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from aibench.api.host import Host
+from aibench.api.stage import Say, StageOrder
 
 CPU = "cpu"
 AUTO = "auto"
@@ -39,6 +40,7 @@ class WorkerSpec:
         control_file: Where it finds the master; written before `Launcher.start`, mode 0600.
         log_dir: Folder for its output and the launcher's own notes.
         program: What Python runs, before `worker_arguments`.
+        python: Interpreter on its nodes; None for the launcher's choice.
     """
 
     run: str
@@ -51,6 +53,7 @@ class WorkerSpec:
     log_dir: Path
     num_nodes: int = 1
     program: tuple[str, ...] = WORKER_PROGRAM
+    python: str | None = None
 
     @property
     def ranks_per_node(self) -> int:
@@ -134,6 +137,18 @@ class Launcher(Protocol):
 
         Raises:
             LauncherError: More ranks than devices, the engine is absent, or it would not take the workers.
+        """
+        ...
+
+    def stage(self, order: StageOrder, workers: Sequence[WorkerSpec], say: Say) -> None:
+        """Bring a parcel to the local disks of all nodes that the workers may run on, where it is not yet.
+
+        Called after `check` and before `start`, also when a run is resumed. What an earlier attempt brought
+        intact is not brought again.
+
+        Raises:
+            StageError: A node could not take it.
+            LauncherError: The nodes could not be reached, or this launcher cannot stage.
         """
         ...
 

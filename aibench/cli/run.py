@@ -179,8 +179,9 @@ def default_root(name: str) -> Path:
 
 
 def configure_logging() -> None:
-    """Warnings to standard error, one line each."""
+    """Warnings and the progress of staging to standard error, one line each."""
     logging.basicConfig(level=logging.WARNING, format="aibench: %(message)s", stream=sys.stderr)
+    logging.getLogger("aibench.master.staging").setLevel(logging.INFO)
 
 
 def finish(outcome: RunOutcome, root: Path) -> None:

@@ -19,6 +19,7 @@ YEAR_S = 366 * 86400
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 # Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
 PatientSeconds = Annotated[float, msgspec.Meta(gt=0, le=1500)]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound
 
 
@@ -114,6 +115,23 @@ class Control(_Section, frozen=True):
             )
 
 
+class Stage(_Section, frozen=True):
+    """What is copied to the nodes' local disks before the clock starts.
+
+    Attributes:
+        directory: Folder on the local disk of every node; None to stage nothing.
+        data: Copy the folder ``workload.data_dir``.
+        environment: Copy the virtual environment of this Python and run the workers from there.
+        archive: Folder for the packed files, on a file system that all nodes share; kept, so that another run
+            need not pack again. None for the run folder.
+    """
+
+    directory: AbsolutePath | None = None
+    data: bool = True
+    environment: bool = False
+    archive: AbsolutePath | None = None
+
+
 class RunConfig(_Section, frozen=True):
     """A whole configuration.
 
@@ -134,6 +152,7 @@ class RunConfig(_Section, frozen=True):
     epochs: EpochBudget = EpochBudget()
     search: SearchConfig = SearchConfig()
     control: Control = Control()
+    stage: Stage = Stage()
 
     @property
     def num_workers(self) -> int:

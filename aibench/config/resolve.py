@@ -32,6 +32,7 @@ class ResolvedRun:
     Attributes:
         document: The whole configuration with every default filled in, as plain data.
         memory: What training may take on one rank of the smallest workers; None for no limit.
+        worker_python: Interpreter of the workers on their nodes; None for the launcher's choice.
     """
 
     config: RunConfig
@@ -44,6 +45,7 @@ class ResolvedRun:
     space: Mapping[str, Domain]
     document: dict[str, Any]
     memory: MemoryLimit | None = None
+    worker_python: str | None = None
 
 
 def resolve(config: RunConfig) -> ResolvedRun:

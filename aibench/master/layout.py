@@ -68,6 +68,11 @@ class RunLayout:
         return self.root / "report.html"
 
     @property
+    def stage_dir(self) -> Path:
+        """Packed data and environment for the nodes."""
+        return self.root / "stage"
+
+    @property
     def weights_dir(self) -> Path:
         """Trained weights for children to inherit; on a file system that all workers share."""
         return self.root / "weights"

@@ -56,7 +56,7 @@ class RunOutcome:
     signal_number: int | None
 
 
-def worker_specs(config: RunConfig, layout: RunLayout) -> list[WorkerSpec]:
+def worker_specs(config: RunConfig, layout: RunLayout, *, python: str | None = None) -> list[WorkerSpec]:
     """The workers of a configuration: w0, w1, …; each entry of ``workers`` is a pool: p0, p1, …"""
     groups = [
         (f"p{number}", group) for number, group in enumerate(config.workers) for _ in range(group.count)
@@ -72,6 +72,7 @@ def worker_specs(config: RunConfig, layout: RunLayout) -> list[WorkerSpec]:
             oversubscribe=group.oversubscribe,
             control_file=layout.control,
             log_dir=layout.worker_dir(f"w{number}"),
+            python=python,
         )
         for number, (pool, group) in enumerate(groups)
     ]
@@ -120,7 +121,7 @@ class Master:
     weights: KeptWeights | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        specs = worker_specs(self.resolved.config, self.layout)
+        specs = worker_specs(self.resolved.config, self.layout, python=self.resolved.worker_python)
         self.placements = {spec.worker: _Placement(spec) for spec in specs}
         self.polling = Polling(steady_s=self.resolved.launcher.poll_period_s)
         self.journal = JournalWriter(self.layout.journal, self.clock.now_s, last=self.history.last)

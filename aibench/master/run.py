@@ -24,6 +24,7 @@ from aibench.master.clock import RunClock, read_anchor
 from aibench.master.control import bind
 from aibench.master.layout import RunLayout
 from aibench.master.loop import Master, ProgressCallback, RunOutcome, worker_specs
+from aibench.master.staging import staged
 from aibench.score.history import RunHistory
 
 
@@ -58,6 +59,7 @@ def _start(
     resolved: ResolvedRun, layout: RunLayout, listener: socket.socket, on_progress: ProgressCallback
 ) -> RunOutcome:
     with layout.locked():
+        resolved = staged(resolved, layout)
         layout.write_config(yaml.safe_dump(resolved.document, sort_keys=False, allow_unicode=True))
         anchor = read_anchor()
         clock = RunClock([(0.0, anchor)])
@@ -102,6 +104,7 @@ def resume_run(
         _check_same_data(resolved, history)
         assert history.last is not None
         clock = RunClock(history.anchors, last_s=history.last.t_s)
+        resolved = staged(resolved, layout)
         if journal.damage:
             _cut_off(layout.journal, journal.intact_bytes)
         with _listen_again(resolved, layout) as listener:

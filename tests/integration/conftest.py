@@ -36,8 +36,8 @@ class Run:
         self.config.write_text(yaml.safe_dump({**SHORT, **changes}))
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        self._launch("run", str(self.config), "--out", str(self.root))
+    def start(self, *options: str) -> None:
+        self._launch("run", str(self.config), "--out", str(self.root), *options)
 
     def resume(self) -> None:
         self._launch("resume", str(self.root))

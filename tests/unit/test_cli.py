@@ -28,7 +28,17 @@ VISIBLE = [
     "count",
     "compare-search",
 ]
-HIDDEN = ["master", "worker", "rank", "trainer", "proposer", "devices", "network-features"]
+HIDDEN = [
+    "master",
+    "worker",
+    "rank",
+    "trainer",
+    "proposer",
+    "devices",
+    "network-features",
+    "staged",
+    "unpack",
+]
 
 
 def imported_modules(code: str) -> set[str]:
@@ -71,6 +81,8 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
         "proposer": ["--control", "--incarnation", "--parent", "--worker"],
         "devices": [],
         "network-features": ["workload"],
+        "staged": ["--into", "--manifest", "--parts"],
+        "unpack": ["--into", "--manifest", "--parts"],
     }
     assert [name for name, command in main.commands.items() if command.hidden] == HIDDEN
 
