@@ -23,6 +23,7 @@ import msgspec
 from aibench.api.host import Host
 from aibench.api.launcher import Rendered, WorkerSpec, WorkerStatus
 from aibench.api.protocol import ControlAddress
+from aibench.api.stage import Say, StageOrder
 from aibench.errors import LauncherError
 from launchers.kubernetes_commands import Kubectl, in_cluster
 from launchers.kubernetes_host import KubernetesHost
@@ -109,6 +110,16 @@ class KubernetesLauncher:
         check_workers(self._options, workers)
         self._kubectl.require()
         require_permissions(self._kubectl, MASTER_PERMISSIONS, role="aibench-master")
+
+    def stage(self, order: StageOrder, workers: Sequence[WorkerSpec], say: Say) -> None:
+        """Refuse: pods come and go, so that their volumes are where data belongs.
+
+        Raises:
+            LauncherError: Always.
+        """
+        raise LauncherError(
+            "stage: the launcher kubernetes cannot stage; mount a volume with the data (launcher.pod_patch)"
+        )
 
     def render(self, workers: Sequence[WorkerSpec]) -> Sequence[Rendered]:
         """The workers' Jobs; the Secret with the master's address is not shown."""

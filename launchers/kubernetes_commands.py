@@ -20,7 +20,6 @@ import yaml
 from aibench.errors import LauncherError
 
 ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-REQUEST_TIMEOUT_S = 20
 CALL_TIMEOUT_S = 60.0
 LOGS_TIMEOUT_S = 600.0
 
@@ -154,7 +153,7 @@ class Kubectl:
 
     def run_in(self, pod: str, container: str, program: Sequence[str]) -> None:
         """Run a program in a container."""
-        self._ask(["exec", pod, "--container", container, "--", *program], timed=False)
+        self._ask(["exec", pod, "--container", container, "--", *program])
 
     def _own_namespace(self) -> str:
         if in_cluster():
@@ -162,9 +161,9 @@ class Kubectl:
         text = self._call(["config", "view", "--minify", "--output", "jsonpath={..namespace}"]).strip()
         return text or "default"
 
-    def _ask(self, arguments: Sequence[str], text: str = "", *, timed: bool = True) -> str:
-        limit = [f"--request-timeout={REQUEST_TIMEOUT_S}s"] if timed else []
-        return self._call(["--namespace", self.namespace(), *limit, *arguments], text)
+    def _ask(self, arguments: Sequence[str], text: str = "") -> str:
+        # No --request-timeout: with it, kubectl in a pod looks for a cluster on localhost.
+        return self._call(["--namespace", self.namespace(), *arguments], text)
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
         context = ["--context", self._context] if self._context and not in_cluster() else []

@@ -109,7 +109,7 @@ def pool_job(
     """
     worker = workers[0]
     marks = {**labels(worker.run, WORKER), POOL_LABEL: worker.pool}
-    command = [options.python, *pool_arguments(worker, CONTROL_FILE)]
+    command = [worker.python or options.python, *pool_arguments(worker, CONTROL_FILE)]
     spec = {
         "parallelism": len(workers),
         "backoffLimit": MANY,
@@ -123,7 +123,7 @@ def gang_job(options: KubernetesOptions, worker: WorkerSpec, number: int, owner:
     names = RunNames(worker.run)
     name = f"{names.base}-{worker.worker}-{number}"
     marks = {**labels(worker.run, WORKER), POOL_LABEL: worker.pool, WORKER_LABEL: worker.worker}
-    command = [options.python, *worker_arguments(replace(worker, control_file=CONTROL_FILE))]
+    command = [worker.python or options.python, *worker_arguments(replace(worker, control_file=CONTROL_FILE))]
     template = _worker_template(options, worker, command, marks)
     gang = {
         "subdomain": names.base,
@@ -180,6 +180,7 @@ def master_job(options: KubernetesOptions, run: str) -> Manifest:
     master["volumeMounts"] = [*shared["volumeMounts"], {"name": "config", "mountPath": str(CONFIG_DIR)}]
     pod = {
         "serviceAccountName": options.service_account,
+        "automountServiceAccountToken": True,
         "restartPolicy": "OnFailure",
         "containers": [master],
         "volumes": [
@@ -362,8 +363,9 @@ def _resources(options: KubernetesOptions, worker: WorkerSpec) -> Manifest:
 
 def _worker_environment(options: KubernetesOptions, worker: WorkerSpec) -> list[Manifest]:
     environment = []
-    if options.cpu is not None:
-        threads = max(1, int(options.cpu) // worker.ranks_per_node)
+    if options.cpu is not None or worker.device == CPU:
+        # By itself a rank would take all cores of its node.
+        threads = max(1, int(options.cpu or 0) // worker.ranks_per_node)
         environment.append({"name": "OMP_NUM_THREADS", "value": str(threads)})
     if worker.num_nodes == 1:
         # A gang in one pod needs neither the cluster's network nor a host name that resolves.

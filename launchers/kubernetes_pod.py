@@ -62,7 +62,7 @@ def serve(folder: Path, run: str) -> int:
     if not (folder / "report.json").exists() and status != UNUSABLE_INPUT:
         return 1
     with contextlib.suppress(OSError):
-        TERMINATION_MESSAGE.write_text(f"exit status {status}")
+        TERMINATION_MESSAGE.write_text(f"the master ended with status {status}")
     ended.touch()
     return 0
 

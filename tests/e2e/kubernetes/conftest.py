@@ -1,20 +1,44 @@
+import json
+import os
+import signal
 import subprocess
+import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.kubernetes import REPOSITORY, kubectl
+import yaml
+from support.kubernetes import IMAGE, REPOSITORY, apply, host_mounts, kubectl, names, objects
+
+from aibench.journal import read_journal
+from aibench.score.history import RunHistory
+
+WAIT_S = 240.0
+AIBENCH = [sys.executable, "-m", "aibench"]
+OURS = "app.kubernetes.io/name=aibench"
+CLAIM = "aibench-results"
+
+SHORT: dict[str, Any] = {
+    "name": "short",
+    "division": "smoke",
+    "workload": {"name": "image_classification", "data": "digits", "initial": "resnet18", "width": 4},
+    "workers": [{"count": 2, "ranks": 1, "device": "cpu", "oversubscribe": True}],
+    "limits": {"trials": 4, "measured_time_s": 150},
+    "epochs": {"warmup": [3], "full": 4},
+    "search": {"max_morphs": 1, "max_ops_ratio": 1.5, "space": {"kernel_size": {"choices": [3]}}},
+    "control": {"heartbeat_s": 0.5, "lease_s": 30},
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster() -> None:
     try:
-        nodes = subprocess.run(
-            ["kubectl", "get", "nodes", "--output", "name"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
+        nodes = kubectl("get", "nodes", "--output", "name")
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
         nodes = str(error)
     if "node/" not in nodes:
         up = REPOSITORY / "k8s" / "dev-cluster" / "up"
@@ -35,3 +59,144 @@ def shared() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="aibench-test-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o777)
         yield Path(folder)
+
+
+@pytest.fixture
+def base(namespace: str) -> str:
+    """The namespace with what an administrator applies once."""
+    kubectl("apply", "--namespace", namespace, "--kustomize", str(REPOSITORY / "k8s" / "dev-cluster"))
+    return namespace
+
+
+@pytest.fixture
+def claim(base: str, shared: Path) -> Iterator[str]:
+    """The base's claim, bound to a folder of this machine; its name."""
+    volume = f"{base}-results"
+    apply(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                "capacity": {"storage": "100Gi"},
+                "accessModes": ["ReadWriteMany"],
+                "hostPath": {"path": str(shared)},
+                "claimRef": {"namespace": base, "name": CLAIM},
+            },
+        }
+    )
+    yield CLAIM
+    kubectl("delete", "persistentvolume", volume, "--wait=false")
+
+
+class Run:
+    """A run that is asked for on this machine by the real command line."""
+
+    def __init__(self, folder: Path, namespace: str, options: dict[str, Any], changes: dict[str, Any]) -> None:
+        self.root = folder / "run"
+        self.namespace = namespace
+        self.config = folder / "config.yaml"
+        launcher = {
+            "name": "kubernetes",
+            "namespace": namespace,
+            "image": IMAGE,
+            "python": sys.executable,
+            "address": "pod_ip",
+            "pod_patch": host_mounts(),
+            **options,
+        }
+        self.config.write_text(yaml.safe_dump({**SHORT, "launcher": launcher, **changes}))
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *more: str, environment: dict[str, str] | None = None) -> None:
+        self._launch("run", str(self.config), "--out", str(self.root), *more, environment=environment)
+
+    def _launch(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*AIBENCH, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+
+    def resume(self) -> None:
+        self._launch("resume", str(self.root))
+
+    def finish(self) -> tuple[int, str]:
+        assert self.process is not None
+        output, _ = self.process.communicate(timeout=WAIT_S)
+        return self.process.returncode, output
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def ask(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command about the run."""
+        return subprocess.run(
+            [*AIBENCH, command, str(self.root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+
+    def pods(self, component: str) -> list[str]:
+        """Names of its living pods of one kind."""
+        selector = f"{OURS},app.kubernetes.io/component={component}"
+        pods = objects("pods", self.namespace, selector)
+        return [p["metadata"]["name"] for p in pods if p["status"]["phase"] == "Running"]
+
+    def left(self) -> list[str]:
+        """What is left of it in the cluster; Secrets and pods go after their owner."""
+        kinds = "jobs,pods,services,configmaps,secrets"
+        deadline = time.monotonic() + WAIT_S
+        while names(kinds, self.namespace, OURS) and time.monotonic() < deadline:
+            time.sleep(1)
+        return names(kinds, self.namespace, OURS)
+
+    def records(self, folder: Path | None = None) -> list[dict[str, Any]]:
+        path = (folder or self.root) / "journal.jsonl"
+        complete = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        return [json.loads(line) for line in complete.splitlines()]
+
+    def events(self, kind: str, folder: Path | None = None) -> list[dict[str, Any]]:
+        events = [record["event"] for record in self.records(folder)]
+        return [event for event in events if event["event"] == kind]
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not condition():
+            assert self.process is None or self.process.poll() is None, self.finish()[1]
+            assert time.monotonic() < deadline, f"no {what} in time"
+            time.sleep(0.5)
+
+    def check(self) -> RunHistory:
+        """The run at home: sealed, valid, no epoch counted twice."""
+        history = RunHistory.of(read_journal(self.root / "journal.jsonl").require_intact())
+        assert history.ended is not None
+        keys = [(event["trial"], event["result"]["epoch"]) for event in self.events("epoch_finished")]
+        assert keys
+        assert len(keys) == len(set(keys))
+        verified = self.ask("verify")
+        assert verified.returncode == 0, verified.stdout
+        return history
+
+    def clean_up(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def make_run(base: str, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+
+    def make(options: dict[str, Any] | None = None, **changes: Any) -> Run:
+        runs.append(Run(tmp_path, base, options or {}, changes))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.clean_up()
