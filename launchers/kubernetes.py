@@ -39,6 +39,7 @@ from launchers.kubernetes_manifest import (
     Owner,
     RunNames,
     control_secret,
+    gang_service,
     to_yaml,
 )
 from launchers.kubernetes_options import KubernetesOptions, check_workers
@@ -137,6 +138,8 @@ class KubernetesLauncher:
             self._run = workers[0].run
             self._places.settle(observed)
             self._tell_address(workers[0].control_file, is_resumed=bool(observed.pods))
+            if any(worker.num_nodes > 1 for worker in workers):
+                self._kubectl.apply_unread(gang_service(self._run, _owner()))
         was_ended = [self._places.renew(worker) for worker in workers]
         if any(was_ended):
             self._keep_logs()
@@ -164,6 +167,8 @@ class KubernetesLauncher:
         self._keep_logs()
         self._kubectl.delete("jobs,pods", *_selectors(self._run))
         self._kubectl.delete_named("secret", RunNames(self._run).control)
+        if any(worker.num_nodes > 1 for worker in self._places.workers):
+            self._kubectl.delete_named("service", RunNames(self._run).gangs)
         self._await_end(self._run)
         self._run = None
         self._places.clear()

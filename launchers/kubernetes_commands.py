@@ -126,7 +126,7 @@ class Kubectl:
     def logs(self, selector: str) -> Iterator[tuple[str, str]]:
         """Lines of all pods with some labels, each with its pod's name."""
         flags = ["--all-containers", "--tail=-1", "--prefix", "--ignore-errors", f"--selector={selector}"]
-        with self._reading(["logs", *flags]) as stream:
+        with self._reading(["logs", *flags], must_succeed=True) as stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
                 source, separator, text = line.partition("] ")

@@ -85,6 +85,11 @@ class RunNames:
         return f"{self.base}-{MASTER}"
 
     @property
+    def gangs(self) -> str:
+        """The Service of workers over several nodes."""
+        return f"{self.base}-gangs"
+
+    @property
     def run_dir(self) -> Path:
         """The run folder in the master's pod."""
         return RESULTS_DIR / self.base
@@ -126,12 +131,12 @@ def gang_job(options: KubernetesOptions, worker: WorkerSpec, number: int, owner:
     command = [worker.python or options.python, *worker_arguments(replace(worker, control_file=CONTROL_FILE))]
     template = _worker_template(options, worker, command, marks)
     gang = {
-        "subdomain": names.base,
+        "subdomain": names.gangs,
         "containers": [{
             "name": CONTAINER,
             "env": [
                 _from_field("AIBENCH_NODE_RANK", f"metadata.annotations['{INDEX_ANNOTATION}']"),
-                {"name": "AIBENCH_RENDEZVOUS", "value": f"{name}-0.{names.base}:{RENDEZVOUS_PORT}"},
+                {"name": "AIBENCH_RENDEZVOUS", "value": f"{name}-0.{names.gangs}:{RENDEZVOUS_PORT}"},
             ],
         }],
     }  # fmt: skip
@@ -208,14 +213,20 @@ def master_company(options: KubernetesOptions, run: str, config: str, owner: Own
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": _metadata(names.base, marks, owner),
-            # Without ports, and before it is ready: this is a name for the pod's address, and nothing else.
-            "spec": {
-                "clusterIP": "None",
-                "publishNotReadyAddresses": True,
-                "selector": {RUN_LABEL: names.base},
-            },
+            "spec": _headless(marks),
         },
     ]
+
+
+def gang_service(run: str, owner: Owner | None) -> Manifest:
+    """Names for the pods of workers over several nodes, by which they find each other."""
+    marks = labels(run, WORKER)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(RunNames(run).gangs, marks, owner),
+        "spec": _headless(marks),
+    }
 
 
 def fetch_pod(options: KubernetesOptions, run_base: str) -> Manifest:
@@ -236,7 +247,19 @@ def fetch_pod(options: KubernetesOptions, run_base: str) -> Manifest:
 
 def to_yaml(manifests: Sequence[Manifest]) -> str:
     """The text of several objects."""
-    return yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump_all(manifests, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes equal parts out instead of pointing from one to the other."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _headless(selector: dict[str, str]) -> Manifest:
+    """Without ports, and before pods are ready: names for their addresses, and nothing else."""
+    return {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector}
 
 
 def _job(name: str, marks: dict[str, str], spec: Manifest, owner: Owner | None) -> Manifest:

@@ -21,6 +21,7 @@ MASTER_PERMISSIONS: Sequence[Permission] = (
     *_all("", "pods/log", "get"),
     # Never get or list: no other secret of the namespace can be read.
     *_all("", "secrets", "create", "patch", "delete"),
+    *_all("", "services", "create", "patch", "delete"),
 )
 USER_PERMISSIONS: Sequence[Permission] = (
     *_all("batch", "jobs", "create", "list", "delete"),

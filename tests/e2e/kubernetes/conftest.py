@@ -69,6 +69,20 @@ def base(namespace: str) -> str:
 
 
 @pytest.fixture
+def person(base: str, tmp_path: Path) -> Path:
+    """A kubeconfig of somebody who may do in the namespace what the base's Role for people grants, and no more."""
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--output", "json"))
+    config["users"][0]["user"]["as"] = "person"
+    kubectl(
+        "create", "rolebinding", "person", "--namespace", base, "--role", "aibench-user", "--user", "person"
+    )
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
 def claim(base: str, shared: Path) -> Iterator[str]:
     """The base's claim, bound to a folder of this machine; its name."""
     volume = f"{base}-results"
@@ -92,11 +106,14 @@ def claim(base: str, shared: Path) -> Iterator[str]:
 class Run:
     """A run that is asked for on this machine by the real command line."""
 
-    def __init__(self, folder: Path, namespace: str, options: dict[str, Any], changes: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, namespace: str, person: Path, options: dict[str, Any], changes: dict[str, Any]
+    ) -> None:
         self.root = folder / "run"
         self.namespace = namespace
+        self.environment = {**os.environ, "KUBECONFIG": str(person)}
         self.config = folder / "config.yaml"
-        launcher = {
+        self.options = {
             "name": "kubernetes",
             "namespace": namespace,
             "image": IMAGE,
@@ -105,23 +122,28 @@ class Run:
             "pod_patch": host_mounts(),
             **options,
         }
-        self.config.write_text(yaml.safe_dump({**SHORT, "launcher": launcher, **changes}))
+        self.config.write_text(yaml.safe_dump({**SHORT, "launcher": self.options, **changes}))
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *more: str, environment: dict[str, str] | None = None) -> None:
-        self._launch("run", str(self.config), "--out", str(self.root), *more, environment=environment)
-
-    def _launch(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def start(self, *more: str) -> None:
         self.process = subprocess.Popen(
-            [*AIBENCH, *arguments],
+            [*AIBENCH, "run", str(self.config), "--out", str(self.root), *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env=self.environment,
         )
 
-    def resume(self) -> None:
-        self._launch("resume", str(self.root))
+    def detach(self) -> None:
+        done = subprocess.run(
+            [*AIBENCH, "run", str(self.config), "--out", str(self.root), "--detach"],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == 0, done.stderr
 
     def finish(self) -> tuple[int, str]:
         assert self.process is not None
@@ -140,7 +162,14 @@ class Run:
             text=True,
             timeout=WAIT_S,
             check=False,
+            env=self.environment,
         )
+
+    def state(self) -> str:
+        """The engine's word for its master."""
+        asked = self.ask("status", "--json")
+        assert asked.returncode == 0, asked.stderr
+        return str(json.loads(asked.stdout)["state"])
 
     def pods(self, component: str) -> list[str]:
         """Names of its living pods of one kind."""
@@ -190,11 +219,11 @@ class Run:
 
 
 @pytest.fixture
-def make_run(base: str, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+def make_run(base: str, person: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
     def make(options: dict[str, Any] | None = None, **changes: Any) -> Run:
-        runs.append(Run(tmp_path, base, options or {}, changes))
+        runs.append(Run(tmp_path, base, person, options or {}, changes))
         return runs[-1]
 
     yield make
