@@ -208,9 +208,9 @@ def _terminated(terminated: Mapping[str, Any]) -> tuple[str, str]:
     code, message = terminated.get("exitCode", 0), terminated.get("message", "")
     reason = terminated.get("reason") or ("Completed" if code == 0 else "Error")
     # What ended well and has something to say knows better.
-    return reason, message if message and code == 0 else " ".join(
-        filter(None, [f"exit status {code}", message])
-    )
+    if message and code == 0:
+        return reason, message
+    return reason, " ".join(filter(None, [f"exit status {code}", message]))
 
 
 def _job(item: Mapping[str, Any]) -> Job:

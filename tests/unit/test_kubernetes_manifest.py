@@ -26,6 +26,7 @@ from launchers.kubernetes_manifest import (
 from launchers.kubernetes_options import KubernetesOptions, Results
 
 REPOSITORY = Path(__file__).parents[2]
+APPLIED = (REPOSITORY / "k8s").glob("*/**/*.yaml")
 RELEASES = ("1.25", "1.37")
 """The oldest and the newest API whose schemas are there."""
 OWNER = Owner(name=RunNames("run").master, uid="00000000-0000-0000-0000-000000000001")
@@ -77,9 +78,7 @@ def test_manifests_fit_the_api(name: str, release: str) -> None:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "k8s").glob("*/**/*.yaml")), ids=lambda path: str(path.name)
-)
+@pytest.mark.parametrize("path", sorted(APPLIED), ids=lambda path: path.name)
 def test_what_administrators_apply_fits_the_api(path: Path, release: str) -> None:
     for manifest in yaml.safe_load_all(path.read_text()):
         if manifest.get("kind", "Kustomization") != "Kustomization":

@@ -7,6 +7,7 @@ from support.workers import worker
 
 from aibench.api.launcher import WorkerState
 from launchers.kubernetes_logs import WorkerOutput
+from launchers.kubernetes_manifest import RunNames
 from launchers.kubernetes_options import KubernetesOptions
 from launchers.kubernetes_places import Observed, Places
 from launchers.kubernetes_plan import NOTHING, missing_jobs
@@ -108,7 +109,7 @@ def test_a_deleted_pod_is_the_end_of_the_worker_that_was_in_it(places: Places) -
     assert states(places, pod("b"), pod("c"), hosts=hosts) == [RUNNING, RUNNING]
 
 
-def test_a_new_launcher_leaves_out_what_ended_before_it_but_not_workers_that_were_there(
+def test_a_new_launcher_leaves_out_what_ended_before_but_not_who_was_there(
     places: Places,
 ) -> None:
     pods = [pod("old", "Error"), pod("a", "Error"), pod("b")]
@@ -156,18 +157,13 @@ def test_a_gang_is_as_the_worst_of_its_pods(clock: Clock) -> None:
 
 def names(observed: Observed, *workers: Any) -> list[tuple[str, int]]:
     jobs = missing_jobs(OPTIONS, workers, observed, None)
-    return [
-        (job["metadata"]["name"].removeprefix("aibench-run-"), job["spec"]["parallelism"]) for job in jobs
-    ]
+    prefix = f"{RunNames('run').base}-"
+    return [(job["metadata"]["name"].removeprefix(prefix), job["spec"]["parallelism"]) for job in jobs]
 
 
 def test_every_pool_and_every_gang_gets_a_job(places: Places) -> None:
     first = names(NOTHING, *WORKERS, worker(worker="w2", pool="p9"), GANG)
-    assert [(name.partition("-")[2], number) for name, number in first] == [
-        ("p0-0", 2),
-        ("p9-0", 1),
-        ("g0-0", 2),
-    ]
+    assert first == [("p0-0", 2), ("p9-0", 1), ("g0-0", 2)]
 
 
 @pytest.mark.parametrize(
@@ -184,15 +180,14 @@ def test_every_pool_and_every_gang_gets_a_job(places: Places) -> None:
 def test_jobs_are_made_for_those_whom_no_living_one_places(
     observed: Observed, missing: list[tuple[str, int]]
 ) -> None:
-    found = names(observed, *WORKERS)
-    assert [(name.partition("-")[2], number) for name, number in found] == missing
+    assert names(observed, *WORKERS) == missing
 
 
 def test_a_broken_gang_gets_a_new_job() -> None:
     whole = Observed(pods=[gang_pod("a")], jobs=[gang_job()])
     broken = Observed(pods=[gang_pod("a", "Error")], jobs=[gang_job()])
     assert names(whole, GANG) == []
-    assert [name.partition("-")[2] for name, _ in names(broken, GANG)] == ["g0-1"]
+    assert names(broken, GANG) == [("g0-1", 2)]
 
 
 def test_output_is_kept_once_and_by_worker(tmp_path: Path) -> None:

@@ -70,12 +70,11 @@ def base(namespace: str) -> str:
 
 @pytest.fixture
 def person(base: str, tmp_path: Path) -> Path:
-    """A kubeconfig of somebody who may do in the namespace what the base's Role for people grants, and no more."""
+    """A kubeconfig of somebody who may do what the base's Role for people grants, and no more."""
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "--output", "json"))
     config["users"][0]["user"]["as"] = "person"
-    kubectl(
-        "create", "rolebinding", "person", "--namespace", base, "--role", "aibench-user", "--user", "person"
-    )
+    binding = ["rolebinding", "person", "--role", "aibench-user", "--user", "person"]
+    kubectl("create", *binding, "--namespace", base)
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(config))
     path.chmod(0o600)

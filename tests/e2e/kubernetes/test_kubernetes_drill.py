@@ -22,7 +22,8 @@ def test_a_run_survives_the_loss_of_a_worker_a_node_without_room_and_the_loss_of
     node = objects("nodes", run.namespace)[0]["metadata"]["name"]
 
     def events(kind: str) -> list[dict[str, Any]]:
-        return run.events(kind, folder_on_claim(shared))
+        found: list[dict[str, Any]] = run.events(kind, folder_on_claim(shared))
+        return found
 
     run.wait_until(lambda: len(events("epoch_finished")) >= 2, "epochs")
     kubectl("cordon", node)
