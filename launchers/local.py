@@ -53,6 +53,7 @@ class LocalLauncher:
                 or an absent device type.
         """
         _check_nodes(workers)
+        self._processes.expect(workers)
         num_ranks = sum(worker.num_ranks for worker in workers)
         self._num_threads = max(1, self._cores // num_ranks)
         kinds = [] if all(worker.device == CPU for worker in workers) else _probe_accelerators()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from aibench.errors import LauncherError
 STOP_GRACE_S = 10.0
 CREATE_TIME_TOLERANCE_S = 1.0
 LOG_NAME = "output.log"
+PLACE_VARIABLE = "AIBENCH_PLACE"
+"""In the environment of a worker and all its descendants: its log folder, to find them when it is gone."""
 PACKAGE_ROOT = Path(__file__).parents[1]
 
 
@@ -41,6 +43,11 @@ class Processes:
 
     def __init__(self) -> None:
         self._placed: dict[str, _Placed] = {}
+        self._places: dict[str, Path] = {}
+
+    def expect(self, workers: Sequence[WorkerSpec]) -> None:
+        """Note the workers of the run: `stop` also ends those that an earlier master left behind."""
+        self._places = {worker.worker: worker.log_dir for worker in workers}
 
     def start(self, worker: WorkerSpec, command: Command) -> None:
         """Start the command for a worker, or adopt the process of an earlier start that is still alive.
@@ -52,12 +59,14 @@ class Processes:
         if survivor is not None:
             self._placed[worker.worker] = _Placed(survivor, worker.log_dir / LOG_NAME, None)
             return
+        # Orphans of its last life would share devices with the new one.
+        _end(_inhabitants([worker.log_dir]), grace_s=0.0)
         try:
             worker.log_dir.mkdir(parents=True, exist_ok=True)
             with (worker.log_dir / LOG_NAME).open("ab") as log:
                 child = subprocess.Popen(
                     command.argv,
-                    env={**os.environ, **command.environment},
+                    env={**os.environ, **command.environment, PLACE_VARIABLE: str(worker.log_dir)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -65,6 +74,7 @@ class Processes:
                 )
         except OSError as error:
             raise LauncherError(f"worker {worker.worker} could not be started: {error}") from error
+        self._places[worker.worker] = worker.log_dir
         self._placed[worker.worker] = _Placed(psutil.Process(child.pid), worker.log_dir / LOG_NAME, child)
         _leave_footprint(worker, self._placed[worker.worker].process)
 
@@ -73,20 +83,21 @@ class Processes:
         return {name: _status(placed) for name, placed in self._placed.items()}
 
     def stop(self) -> None:
-        """Terminate all processes and all their descendants, by pid; kill what is left after a grace time."""
-        placed = list(self._placed.values())
+        """Terminate all processes and all their descendants, by pid; kill what is left after a grace time.
+
+        Those that an earlier master of this run left behind and nobody adopted are ended as well.
+        """
+        placed, places = list(self._placed.values()), list(self._places.values())
         self._placed.clear()
-        processes = [member for one in placed for member in _family(one.process)]
-        for process in processes:
-            _signal(process, psutil.Process.terminate)
-        _, stubborn = psutil.wait_procs(processes, timeout=STOP_GRACE_S)
-        processes = [member for process in stubborn for member in _family(process)]
-        for process in processes:
-            _signal(process, psutil.Process.kill)
-        psutil.wait_procs(processes, timeout=STOP_GRACE_S)
+        self._places.clear()
+        families = [member for one in placed for member in _family(one.process)]
+        _end({*families, *_inhabitants(places)}, grace_s=STOP_GRACE_S)
+        # A gang that was just restarting its ranks may have started some meanwhile.
+        _end(_inhabitants(places), grace_s=0.0)
         for one in placed:
             _status(one)
-            _note_the_stop(one.log)
+        for place in places:
+            _note_the_stop(place / LOG_NAME)
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
         path = _footprint_file(worker)
@@ -167,6 +178,28 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _inhabitants(places: Sequence[Path]) -> list[psutil.Process]:
+    """Processes that were started in these places or descend from such, whoever their parent is now."""
+    wanted = set(map(str, places))
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(PLACE_VARIABLE) in wanted:
+                found.append(process)
+    return found
+
+
+def _end(processes: Collection[psutil.Process], *, grace_s: float) -> None:
+    """Terminate, and kill what is left of them and their descendants after a grace time."""
+    for process in processes:
+        _signal(process, psutil.Process.terminate)
+    _, stubborn = psutil.wait_procs(processes, timeout=grace_s)
+    processes = [member for process in stubborn for member in _family(process)]
+    for process in processes:
+        _signal(process, psutil.Process.kill)
+    psutil.wait_procs(processes, timeout=STOP_GRACE_S)
 
 
 def _signal(process: psutil.Process, send: Callable[[psutil.Process], None]) -> None:

@@ -119,7 +119,8 @@ def resume_command(directory: Path, detach: bool, quiet: bool) -> None:
     """Go on with the run in DIRECTORY after its master died.
 
     Finished epochs are kept, workers that are still alive are taken over. The time without a master counts
-    as measured time: a run whose time is up is sealed at once.
+    as measured time: a run whose time is up is sealed at once. If it was sealed already, only its workers are
+    ended and its reports written.
 
     \b
     Example:

@@ -141,6 +141,7 @@ class Coordinator:
                     devices=request.devices,
                 )
             )
+        self._enlistment.joined(request.worker)
         self._last_seen_s[request.worker] = self._now_s()
         self.open_barrier_if_due()
         return self._welcome(stop=self.is_over)

@@ -60,6 +60,10 @@ class Enlistment:
         self._promises[chosen] = _Promise(request.place, self._now_s())
         return EnlistReply(worker=chosen)
 
+    def joined(self, worker: str) -> None:
+        """Note that somebody is this worker now: from here on the history knows."""
+        self._promises.pop(worker, None)
+
     def _holder(self, worker: str) -> str | None:
         """The place that is this worker, or was promised to be."""
         promise = self._promises.get(worker)

@@ -140,9 +140,7 @@ class Master:
                 await self.journal.durable()
         finally:
             self.journal.close()
-        with contextlib.suppress(OSError):
-            self.layout.control.unlink()
-        return RunOutcome(report=write_reports(self.layout, self.history), signal_number=self.signal_number)
+        return RunOutcome(report=leave_folder(self.layout, self.history), signal_number=self.signal_number)
 
     def _record(self, event: Event) -> None:
         self.journal.append(event, accept=self.history.apply)
@@ -226,9 +224,13 @@ class Master:
             failed = reason is EndReason.FAILURES
             coordinator.end(reason, self.history.closed_trials[-1].closing_reason if failed else "")
         elif coordinator.unfit_workers and self.history.barrier is None:
-            coordinator.end(EndReason.UNFIT, next(iter(coordinator.unfit_workers.values())))
+            self._end_in_vain(coordinator, EndReason.UNFIT, next(iter(coordinator.unfit_workers.values())))
         elif coordinator.is_barrier_overdue or all(p.is_given_up for p in self.placements.values()):
-            coordinator.end(EndReason.NO_WORKERS, self._why_nobody_is_left())
+            self._end_in_vain(coordinator, EndReason.NO_WORKERS, self._why_nobody_is_left())
+
+    def _end_in_vain(self, coordinator: Coordinator, reason: EndReason, detail: str) -> None:
+        logger.warning("%s: the run ends", detail)
+        coordinator.end(reason, detail)
 
     def _why_nobody_is_left(self) -> str:
         reasons = {placement.why_given_up for placement in self.placements.values()} - {""}
@@ -282,6 +284,20 @@ class Master:
             await asyncio.to_thread(self.resolved.launcher.start, [placement.spec])
         except LauncherError as error:
             logger.warning("worker %s: %s", worker, error)
+
+
+def leave_folder(layout: RunLayout, history: RunHistory) -> Report:
+    """Write the reports of a run that has ended and whose workers are gone.
+
+    The address of the master goes last: while it is there, a resume has something left to do.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    report = write_reports(layout, history)
+    with contextlib.suppress(OSError):
+        layout.control.unlink()
+    return report
 
 
 def write_reports(layout: RunLayout, history: RunHistory) -> Report:

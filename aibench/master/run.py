@@ -23,7 +23,7 @@ from aibench.journal import Journal, read_journal
 from aibench.master.clock import RunClock, read_anchor
 from aibench.master.control import bind
 from aibench.master.layout import RunLayout
-from aibench.master.loop import Master, ProgressCallback, RunOutcome, worker_specs
+from aibench.master.loop import Master, ProgressCallback, RunOutcome, leave_folder, worker_specs
 from aibench.master.staging import staged
 from aibench.score.history import RunHistory
 
@@ -84,23 +84,27 @@ def resume_run(
 ) -> RunOutcome:
     """Go on with a run whose master ended without sealing it.
 
-    A half-written last line, as a crash leaves it, is cut off; any other damage is refused.
+    A half-written last line, as a crash leaves it, is cut off; any other damage is refused. If the master
+    died between the seal and the end of its workers, they are ended, and the reports are written.
 
     Args:
         resolved: From `resolve_for_resume`.
         run: The run's name for labels, where it was named elsewhere.
 
     Raises:
-        RunFolderError: No run, another master on it, or a wall clock that went back.
+        RunFolderError: No run, another master on it, a run that ended, or a wall clock that went back.
         DataError: The data or the workload changed since the run started.
-        JournalError: The journal is damaged, or the run ended already.
+        JournalError: The journal is damaged.
     """
     layout = RunLayout(root.absolute(), run)
     layout.require_run()
     with layout.locked():
         resolved.launcher.check(worker_specs(resolved.config, layout))
         journal = read_journal(layout.journal)
-        history = _resumable(journal, root)
+        history = _resumable(journal, layout)
+        if history.ended:
+            resolved.launcher.stop()
+            return RunOutcome(report=leave_folder(layout, history), signal_number=None)
         _check_same_data(resolved, history)
         assert history.last is not None
         clock = RunClock(history.anchors, last_s=history.last.t_s)
@@ -163,18 +167,18 @@ def resolve_for_resume(root: Path) -> ResolvedRun:
     """
     layout = RunLayout(root.absolute())
     layout.require_run()
-    history = _resumable(read_journal(layout.journal), root)
+    history = _resumable(read_journal(layout.journal), layout)
     return resolve(to_section(history.header.config, RunConfig))
 
 
-def _resumable(journal: Journal, root: Path) -> RunHistory:
+def _resumable(journal: Journal, layout: RunLayout) -> RunHistory:
     if journal.damage and not journal.is_cut_off:
         raise journal.damage
     if not journal.records:
         raise JournalError("the journal is empty", line=1, recoverable=0)
     history = RunHistory.of(journal.records)
-    if history.ended:
+    if history.ended and not layout.control.exists():
         raise RunFolderError(
-            f"{root}: the run ended already ({history.ended.reason}); look at it with aibench report"
+            f"{layout.root}: the run ended already ({history.ended.reason}); look at it with aibench report"
         )
     return history

@@ -180,6 +180,8 @@ class Session:
                 self._to_stop.add(trial)
             if reply.stop:
                 self._stop.set()
+            else:  # at the end of a run, an answer does not say that anything was recorded
+                logger.info("trial %d: the master has recorded %s", trial, _content(message))
         except ProtocolError as error:
             logger.warning("trial %d is given up: %s", trial, error)
             self._given_up.add(trial)
@@ -271,6 +273,12 @@ def finish_request(
         unfinished_train_images=unfinished[0],
         unfinished_validation_images=unfinished[1],
     )
+
+
+def _content(message: EpochRequest | FinishRequest) -> str:
+    if isinstance(message, EpochRequest):
+        return f"epoch {message.result.epoch}"
+    return f"it as {message.outcome}"
 
 
 def _leave_if_failed(sent: Future[None]) -> None:

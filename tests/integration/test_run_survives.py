@@ -1,10 +1,13 @@
+import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from aibench.journal import read_journal
+from aibench.api.events import EndReason, Outcome, RunEnded, TrialClosed
+from aibench.journal import JournalWriter, read_journal
 from aibench.score.history import RunHistory
 from aibench.score.score import compute_score
 
@@ -91,6 +94,30 @@ def test_sigterm_ends_with_a_scored_and_sealed_run(
     assert "the run ended already (signal)" in resumed.stderr
 
 
+def test_a_master_killed_between_the_seal_and_the_end_of_its_workers_leaves_none_after_resume(
+    make_run: Callable[..., Any], aibench: Callable[..., Any]
+) -> None:
+    run = make_run(limits={"measured_time_s": 60})
+    run.start()
+    run.wait_for("epoch_finished", 2)
+    run.kill_master()
+    seal(run.root / "journal.jsonl")
+    sealed = (run.root / "journal.jsonl").read_bytes()
+    assert run.left_over_processes() != []
+
+    run.resume()
+    status, output = run.finish()
+
+    assert status in (0, 1), output
+    assert "normalized score" in output
+    assert run.left_over_processes() == []
+    assert (run.root / "journal.jsonl").read_bytes() == sealed
+    assert (run.root / "report.json").exists()
+    again = aibench("resume", run.root)
+    assert again.returncode == 2
+    assert "the run ended already (time_limit)" in again.stderr
+
+
 def test_a_second_master_on_the_same_folder_is_refused(
     make_run: Callable[..., Any], aibench: Callable[..., Any]
 ) -> None:
@@ -154,6 +181,33 @@ def test_failing_trials_are_recorded_with_their_reason_and_score_nothing(
     assert all("loss" in event["reason"] for event in closed)
     assert "no epoch was finished" in output
     assert run.records()[-1]["event"]["reason"] == "trial_limit"
+
+
+def seal(path: Path) -> None:
+    """End a run as its master does, without what that does next."""
+    history = RunHistory.of(read_journal(path).require_intact())
+    assert history.last is not None
+    last_s = history.last.t_s
+
+    async def write() -> None:
+        writer = JournalWriter(path, lambda: last_s, last=history.last)
+        for trial in history.open_trials:
+            writer.append(interrupted(trial))
+        writer.append(RunEnded(reason=EndReason.TIME_LIMIT, detail=""))
+        await writer.durable()
+        writer.close()
+
+    asyncio.run(write())
+
+
+def interrupted(trial: int) -> TrialClosed:
+    return TrialClosed(
+        trial=trial,
+        outcome=Outcome.INTERRUPTED,
+        reason="the run ended",
+        unfinished_train_images=0,
+        unfinished_validation_images=0,
+    )
 
 
 def is_alive(process: psutil.Process) -> bool:

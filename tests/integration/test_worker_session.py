@@ -1,4 +1,5 @@
 import http.server
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,23 @@ def test_a_trial_is_reported_in_order_and_the_next_is_claimed_before_its_end(sta
     assert waits == [0.25, 0.0]
     assert session.is_wanted(1)
     assert session.is_wanted(2)
+
+
+def test_what_the_master_acknowledged_is_noted_and_what_it_did_not_is_not(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=session_module.__name__)
+    master = stage.serve(epochs={"warmup": [2]})
+    session = stage.session()
+    session.join()
+    spec = claimed(session)
+    session.report_epoch(spec.trial, epoch_result(1), search_wait_s=0.0)
+    eventually(lambda: ("epoch", 1) in trial_events(master))
+    master.run(lambda: master.coordinator.end(EndReason.SIGNAL))
+    session.report_epoch(spec.trial, epoch_result(2), search_wait_s=0.0)
+    session.report_end(spec.trial, Outcome.COMPLETED).result(WAIT_S)
+    noted = [record.message for record in caplog.records if "has recorded" in record.message]
+    assert noted == ["trial 1: the master has recorded epoch 1"]
 
 
 def test_a_claim_polls_until_the_start_barrier_opens(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

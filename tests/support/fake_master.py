@@ -17,6 +17,8 @@ from aibench.api.protocol import (
     Acknowledgement,
     ClaimReply,
     ClaimRequest,
+    EnlistReply,
+    EnlistRequest,
     EpochRequest,
     FinishRequest,
     HeartbeatRequest,
@@ -69,16 +71,11 @@ def run_started(resolved: ResolvedRun) -> RunStarted:
     )
 
 
-def join_request(worker: str = "w0", life: str = "a", num_ranks: int = 1) -> JoinRequest:
+def join_request(worker: str = "w0", life: str = "a", num_ranks: int = 1, **changes: Any) -> JoinRequest:
     device = Device(kind="cpu", name="cpu", memory_bytes=None)
+    values: dict[str, Any] = {"host": "node", "version": __version__, "unix_s": time.time(), **changes}
     return JoinRequest(
-        worker=worker,
-        incarnation=life,
-        host="node",
-        version=__version__,
-        unix_s=time.time(),
-        backend="gloo",
-        devices=(device,) * num_ranks,
+        worker=worker, incarnation=life, backend="gloo", devices=(device,) * num_ranks, **values
     )
 
 
@@ -120,6 +117,7 @@ class FakeMaster:
             make_search(self.resolved),
             self.record,
             lambda: self.t_s,
+            pools={"p0": ["w0", "w1"]},
             weights=KeptWeights(weights_dir, self.history) if inherits else None,
         )
 
@@ -141,8 +139,11 @@ class FakeMaster:
 
     # What workers say ---------------------------------------------------------------------------------
 
-    def join(self, worker: str = "w0", life: str = "a", num_ranks: int = 1) -> JoinReply:
-        return self.coordinator.join(join_request(worker, life, num_ranks))
+    def enlist(self, place: str, pool: str = "p0") -> EnlistReply:
+        return self.coordinator.enlist(EnlistRequest(pool=pool, place=place))
+
+    def join(self, worker: str = "w0", life: str = "a", num_ranks: int = 1, **changes: Any) -> JoinReply:
+        return self.coordinator.join(join_request(worker, life, num_ranks, **changes))
 
     def claim(self, worker: str = "w0", life: str = "a", request: str = "r1") -> ClaimReply:
         return self.coordinator.claim(ClaimRequest(worker=worker, incarnation=life, request=request))

@@ -1,15 +1,18 @@
+"""Runs of the real command line in processes of their own."""
+
+from __future__ import annotations
+
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 
 WAIT_S = 120.0
@@ -104,25 +107,7 @@ class Run:
                 process.kill()
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    runs: list[Run] = []
-
-    def make(**changes: Any) -> Run:
-        runs.append(Run(tmp_path, **changes))
-        return runs[-1]
-
-    yield make
-    for run in runs:
-        run.clean_up()
-
-
 def aibench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*AIBENCH, *map(str, arguments)], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
-
-
-@pytest.fixture(name="aibench")
-def aibench_fixture() -> Callable[..., subprocess.CompletedProcess[str]]:
-    return aibench
