@@ -58,6 +58,11 @@ class KubernetesHost:
             LauncherError: No cluster, a missing permission, or a ServiceAccount or claim that is not there.
         """
         check_workers(self._options, order.workers)
+        if self._options.results.claim is None and (order.run_dir / "journal.jsonl").exists():
+            raise LauncherError(
+                f"{order.run_dir}: its journal is only here, and a master in the cluster does not see it; "
+                "only runs with launcher.results.claim can be resumed there"
+            )
         self._kubectl.require()
         require_permissions(self._kubectl, USER_PERMISSIONS, role="aibench-user")
         self._require("serviceaccount", self._options.service_account, "launcher.service_account")

@@ -50,16 +50,18 @@ def serve(folder: Path, run: str) -> int:
     at once, so that the one in the next pod goes on from the journal.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ended = folder / ENDED_NAME
-    if ended.exists():
+    ended, report = folder / ENDED_NAME, folder / "report.json"
+    if report.exists():
+        ended.touch()
         return 0
+    ended.unlink(missing_ok=True)
     if not (folder / "config.yaml").exists():
         shutil.copyfile(CONFIG, folder / "config.yaml")
     child = subprocess.Popen([sys.executable, "-m", "aibench", "master", str(folder), "--run", run])
     signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGTERM))
     signal.signal(signal.SIGTERM, lambda *_: child.kill())
     status = child.wait()
-    if not (folder / "report.json").exists() and status != UNUSABLE_INPUT:
+    if not report.exists() and status != UNUSABLE_INPUT:
         return 1
     with contextlib.suppress(OSError):
         TERMINATION_MESSAGE.write_text(f"the master ended with status {status}")
