@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import IO, NoReturn
 
 CONFIG = Path("/etc/aibench/config.yaml")
 TERMINATION_MESSAGE = Path("/dev/termination-log")
@@ -57,16 +59,32 @@ def serve(folder: Path, run: str) -> int:
     ended.unlink(missing_ok=True)
     if not (folder / "config.yaml").exists():
         shutil.copyfile(CONFIG, folder / "config.yaml")
-    child = subprocess.Popen([sys.executable, "-m", "aibench", "master", str(folder), "--run", run])
-    signal.signal(signal.SIGINT, lambda *_: child.send_signal(signal.SIGTERM))
-    signal.signal(signal.SIGTERM, lambda *_: child.kill())
-    status = child.wait()
+    status = _run_master([sys.executable, "-m", "aibench", "master", str(folder), "--run", run])
     if not report.exists() and status != UNUSABLE_INPUT:
         return 1
     with contextlib.suppress(OSError):
         TERMINATION_MESSAGE.write_text(f"the master ended with status {status}")
     ended.touch()
     return 0
+
+
+def _run_master(argv: list[str]) -> int:
+    """Exit status of the master, to whom signals are passed on; none is missed while it is started."""
+    early: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: FrameType | None = None) -> None:
+        for child in children:
+            child.send_signal(signal.SIGTERM if number == signal.SIGINT else signal.SIGKILL)
+        if not children:
+            early.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    children.append(subprocess.Popen(argv))
+    for missed in early:
+        pass_on(missed)
+    return children[0].wait()
 
 
 def keep(folder: Path, ttl_s: float) -> int:
@@ -91,13 +109,17 @@ def pack(folder: Path) -> None:
         archive.addfile(mark)
 
 
-def unpack(stream: object, folder: Path) -> bool:
-    """Extract the results from a stream into the folder; False if it was cut off."""
-    is_whole = False
-    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
-        for member in archive:
-            if member.name == END_MARK:
-                is_whole = True
-            else:
-                archive.extract(member, folder, filter="data")
-    return is_whole
+def unpack(stream: IO[bytes], folder: Path) -> bool:
+    """Bring the results from a stream into the folder; False, and nothing changed, if it was cut off."""
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder) as draft:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                archive.extractall(draft, filter="data")  # never outside the folder
+        except tarfile.TarError:
+            return False
+        mark = Path(draft, END_MARK)
+        if not mark.exists():
+            return False
+        mark.unlink()
+        shutil.copytree(draft, folder, dirs_exist_ok=True)
+    return True
