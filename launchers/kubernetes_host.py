@@ -16,18 +16,20 @@ from launchers.kubernetes_commands import Kubectl
 from launchers.kubernetes_manifest import (
     COMPONENT_LABEL,
     CONTAINER,
-    FETCH,
     MASTER,
-    RESULTS_CONTAINER,
     RESULTS_DIR,
     RUN_LABEL,
     Owner,
     RunNames,
+    to_yaml,
+)
+from launchers.kubernetes_master import (
+    FETCH,
+    RESULTS_CONTAINER,
     fetch_pod,
     master_company,
     master_job,
     pod_program,
-    to_yaml,
 )
 from launchers.kubernetes_options import KubernetesOptions, check_workers
 from launchers.kubernetes_permissions import USER_PERMISSIONS, require_permissions
@@ -83,6 +85,7 @@ class KubernetesHost:
             LauncherError: The cluster refused, or the run's master is there already.
         """
         names = RunNames(order.run)
+        self._clear_away(names.base)
         uid = self._kubectl.create([master_job(self._options, order.run)])
         owner = Owner(name=names.master, uid=uid)
         try:
@@ -151,6 +154,14 @@ class KubernetesHost:
                     if status.state is HostState.ENDED:
                         self._kubectl.run_in(*place, pod_program(self._options, "remove", str(source)))
         if status.state.is_terminal:
+            self._remove(base)
+
+    def _clear_away(self, base: str) -> None:
+        """Remove what an ended master of the same run left; its folder on the claim stays."""
+        if self._kubectl.get(CREATED, f"{RUN_LABEL}={base}"):
+            status = self.status(base)
+            if not status.state.is_terminal:
+                raise LauncherError(f"{base}: its master is there already ({status.state}: {status.detail})")
             self._remove(base)
 
     def _copy(self, place: tuple[str, str], source: Path, run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The exact objects that are created for a run, as plain data; asks and sends nothing.
+"""The exact objects that are created for a run and its workers, as plain data; asks and sends nothing.
 
 Whatever is created carries the labels of its run. What a master in the cluster creates, and what is created
 for it, is owned by the master's Job, so that deleting that one object removes everything.
@@ -22,8 +22,7 @@ from launchers.kubernetes_patch import merged
 Manifest = dict[str, Any]
 
 CONTAINER = "aibench"
-RESULTS_CONTAINER = "results"
-WORKER, MASTER, FETCH = "worker", "master", "fetch"
+WORKER, MASTER = "worker", "master"
 RUN_LABEL = "app.kubernetes.io/instance"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 POOL_LABEL, WORKER_LABEL = "aibench/pool", "aibench/worker"
@@ -37,19 +36,15 @@ RENDEZVOUS_PORT = 29500
 GROUP = 10001
 """Group of all volumes; whatever user the image or the cluster chooses is in it."""
 GRACE_S = 10
-FETCH_S = 3600
-"""Life of a pod for fetching, should nobody be left to delete it."""
 MANY = 1_000_000
 """Failures after which a Job gives up; the master gives up much sooner."""
 LONGEST_NAME = 24
 
-KEPT_FOR_KEEPER = ("image", "imagePullPolicy", "env", "envFrom", "securityContext", "volumeMounts")
 
 SERVICE_VARIABLE = "AIBENCH_SERVICE"
 POD_IP_VARIABLE = "AIBENCH_POD_IP"
 OWNER_VARIABLE = "AIBENCH_OWNER"
 OWNER_UID_VARIABLE = "AIBENCH_OWNER_UID"
-_POD_PROGRAM = ("-c", "from launchers.kubernetes_pod import main; main()")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +115,7 @@ def pool_job(
         "backoffLimit": MANY,
         "template": _worker_template(options, worker, command, marks),
     }
-    return _job(f"{RunNames(worker.run).base}-{worker.pool}-{number}", marks, spec, owner)
+    return job_manifest(f"{RunNames(worker.run).base}-{worker.pool}-{number}", marks, spec, owner)
 
 
 def gang_job(options: KubernetesOptions, worker: WorkerSpec, number: int, owner: Owner | None) -> Manifest:
@@ -135,7 +130,7 @@ def gang_job(options: KubernetesOptions, worker: WorkerSpec, number: int, owner:
         "containers": [{
             "name": CONTAINER,
             "env": [
-                _from_field("AIBENCH_NODE_RANK", f"metadata.annotations['{INDEX_ANNOTATION}']"),
+                from_field("AIBENCH_NODE_RANK", f"metadata.annotations['{INDEX_ANNOTATION}']"),
                 {"name": "AIBENCH_RENDEZVOUS", "value": f"{name}-0.{names.gangs}:{RENDEZVOUS_PORT}"},
             ],
         }],
@@ -147,7 +142,7 @@ def gang_job(options: KubernetesOptions, worker: WorkerSpec, number: int, owner:
         "backoffLimit": 0,
         "template": merged(template, {"spec": gang}),
     }
-    return _job(name, marks, spec, owner)
+    return job_manifest(name, marks, spec, owner)
 
 
 def control_secret(run: str, address: str, owner: Owner | None) -> Manifest:
@@ -160,62 +155,10 @@ def control_secret(run: str, address: str, owner: Owner | None) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _metadata(names.control, labels(run, WORKER), owner),
+        "metadata": metadata_of(names.control, labels(run, WORKER), owner),
         "type": "Opaque",
         "stringData": {CONTROL_FILE.name: address},
     }
-
-
-def master_job(options: KubernetesOptions, run: str) -> Manifest:
-    """The one pod of the master, replaced until its run has ended, with a keeper of its results beside it."""
-    names, marks = RunNames(run), labels(run, MASTER)
-    shared = _container(options)
-    master = {
-        **shared,
-        "command": _pod_command(options, "serve", str(names.run_dir), run),
-        "env": [
-            *shared["env"],
-            _from_field(POD_IP_VARIABLE, "status.podIP"),
-            _from_field(OWNER_UID_VARIABLE, "metadata.labels['controller-uid']"),
-            {"name": OWNER_VARIABLE, "value": names.master},
-            {"name": SERVICE_VARIABLE, "value": names.base},
-        ],
-        "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}},
-    }
-    master["volumeMounts"] = [*shared["volumeMounts"], {"name": "config", "mountPath": str(CONFIG_DIR)}]
-    pod = {
-        "serviceAccountName": options.service_account,
-        "automountServiceAccountToken": True,
-        "restartPolicy": "OnFailure",
-        "containers": [master],
-        "volumes": [
-            {"name": "config", "configMap": {"name": names.base}},
-            {"name": "results", **_results_volume(options)},
-        ],
-    }
-    template = merged(merged(_template(options, marks, pod), options.pod_patch), options.master_patch)
-    template["spec"]["containers"].append(_keeper(options, names, template["spec"]["containers"]))
-    spec = {"backoffLimit": MANY, "ttlSecondsAfterFinished": options.ttl_s, "template": template}
-    return _job(names.master, marks, spec, None)
-
-
-def master_company(options: KubernetesOptions, run: str, config: str, owner: Owner) -> list[Manifest]:
-    """What the master's pod needs beside its Job: its configuration, and the name that workers know it by."""
-    names, marks = RunNames(run), labels(run, MASTER)
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": _metadata(names.base, marks, owner),
-            "data": {"config.yaml": config},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": _metadata(names.base, marks, owner),
-            "spec": _headless(marks),
-        },
-    ]
 
 
 def gang_service(run: str, owner: Owner | None) -> Manifest:
@@ -224,25 +167,9 @@ def gang_service(run: str, owner: Owner | None) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(RunNames(run).gangs, marks, owner),
-        "spec": _headless(marks),
+        "metadata": metadata_of(RunNames(run).gangs, marks, owner),
+        "spec": headless(marks),
     }
-
-
-def fetch_pod(options: KubernetesOptions, run_base: str) -> Manifest:
-    """A pod that does nothing but hold the claim with the results of a master whose pod is gone."""
-    marks = {"app.kubernetes.io/name": "aibench", RUN_LABEL: run_base, COMPONENT_LABEL: FETCH}
-    container = _container(options)
-    container["command"] = _pod_command(options, "keep", str(RESULTS_DIR / run_base), str(FETCH_S))
-    pod = {
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [{"name": "results", **_results_volume(options)}],
-    }
-    template = merged(merged(_template(options, marks, pod), options.pod_patch), options.master_patch)
-    template["metadata"]["name"] = f"{run_base}-{FETCH}"
-    return {"apiVersion": "v1", "kind": "Pod", **template}
 
 
 def to_yaml(manifests: Sequence[Manifest]) -> str:
@@ -257,16 +184,19 @@ class _PlainDumper(yaml.SafeDumper):
         return True
 
 
-def _headless(selector: dict[str, str]) -> Manifest:
+def headless(selector: dict[str, str]) -> Manifest:
     """Without ports, and before pods are ready: names for their addresses, and nothing else."""
     return {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector}
 
 
-def _job(name: str, marks: dict[str, str], spec: Manifest, owner: Owner | None) -> Manifest:
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _metadata(name, marks, owner), "spec": spec}
+def job_manifest(name: str, marks: dict[str, str], spec: Manifest, owner: Owner | None) -> Manifest:
+    """A Job with this specification."""
+    metadata = metadata_of(name, marks, owner)
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def _metadata(name: str, marks: dict[str, str], owner: Owner | None) -> Manifest:
+def metadata_of(name: str, marks: dict[str, str], owner: Owner | None) -> Manifest:
+    """Name, labels and owner of an object."""
     metadata: Manifest = {"name": name, "labels": marks}
     if owner is not None:
         metadata["ownerReferences"] = [
@@ -278,8 +208,8 @@ def _metadata(name: str, marks: dict[str, str], owner: Owner | None) -> Manifest
 def _worker_template(
     options: KubernetesOptions, worker: WorkerSpec, command: Sequence[str], marks: dict[str, str]
 ) -> Manifest:
-    container = _container(options)
-    container["command"] = [_literal(word) for word in command]
+    container = main_container(options)
+    container["command"] = [literal(word) for word in command]
     container["env"] += _worker_environment(options, worker)
     container["resources"] = _resources(options, worker)
     container["volumeMounts"] = [
@@ -293,7 +223,7 @@ def _worker_template(
         "containers": [container],
         "volumes": [{"name": "control", "secret": secret}],
     }
-    return _patched(_template(options, marks, pod), options)
+    return _patched(pod_template(options, marks, pod), options)
 
 
 def _patched(template: Manifest, options: KubernetesOptions) -> Manifest:
@@ -301,7 +231,7 @@ def _patched(template: Manifest, options: KubernetesOptions) -> Manifest:
     return patched
 
 
-def _template(options: KubernetesOptions, marks: dict[str, str], pod: Manifest) -> Manifest:
+def pod_template(options: KubernetesOptions, marks: dict[str, str], pod: Manifest) -> Manifest:
     """A pod that needs no privilege and writes nowhere but to its volumes."""
     volumes = [
         *pod["volumes"],
@@ -326,7 +256,8 @@ def _template(options: KubernetesOptions, marks: dict[str, str], pod: Manifest) 
     }
 
 
-def _container(options: KubernetesOptions) -> Manifest:
+def main_container(options: KubernetesOptions) -> Manifest:
+    """The container of master or worker, still without its command."""
     policy = options.image_pull_policy
     return {
         "name": CONTAINER,
@@ -350,24 +281,6 @@ def _container(options: KubernetesOptions) -> Manifest:
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 -- likewise
         ],
     }
-
-
-def _keeper(options: KubernetesOptions, names: RunNames, containers: Sequence[Manifest]) -> Manifest:
-    """A container that sees what the master's sees, patches included, and does nothing."""
-    master = next(container for container in containers if container["name"] == CONTAINER)
-    return {
-        **{key: value for key, value in master.items() if key in KEPT_FOR_KEEPER},
-        "name": RESULTS_CONTAINER,
-        "command": _pod_command(options, "keep", str(names.run_dir), str(options.ttl_s)),
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-    }
-
-
-def _results_volume(options: KubernetesOptions) -> Manifest:
-    if options.results.claim is not None:
-        return {"persistentVolumeClaim": {"claimName": options.results.claim}}
-    size = options.results.size
-    return {"emptyDir": {"sizeLimit": size} if size else {}}
 
 
 def _resources(options: KubernetesOptions, worker: WorkerSpec) -> Manifest:
@@ -396,19 +309,11 @@ def _worker_environment(options: KubernetesOptions, worker: WorkerSpec) -> list[
     return environment
 
 
-def _pod_command(options: KubernetesOptions, *arguments: str) -> list[str]:
-    return [options.python, *_POD_PROGRAM, *map(_literal, arguments)]
-
-
-def pod_program(options: KubernetesOptions, *arguments: str) -> list[str]:
-    """Command line for ``kubectl exec`` of a program of `launchers.kubernetes_pod`."""
-    return [options.python, *_POD_PROGRAM, *arguments]
-
-
-def _literal(word: str) -> str:
+def literal(word: str) -> str:
     """The word so that the kubelet, which replaces ``$(NAME)``, passes it as it is."""
     return word.replace("$", "$$")
 
 
-def _from_field(name: str, path: str) -> Manifest:
+def from_field(name: str, path: str) -> Manifest:
+    """A variable whose value the cluster knows of the pod."""
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}

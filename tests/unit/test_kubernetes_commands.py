@@ -37,9 +37,7 @@ def test_every_call_names_context_and_namespace(fake: MakeKubectl) -> None:
 
 
 def test_a_complaint_is_one_line_without_warnings(fake: MakeKubectl) -> None:
-    fake(
-        "echo 'WARNING: version skew' >&2; echo 'Error from server (Forbidden):' >&2; echo no >&2; exit 1"
-    )
+    fake("echo 'WARNING: version skew' >&2; echo 'Error from server (Forbidden):' >&2; echo no >&2; exit 1")
     with pytest.raises(LauncherError) as refused:
         kubectl().get("pods")
     assert str(refused.value) == "kubectl: Error from server (Forbidden): no"

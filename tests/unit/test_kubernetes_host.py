@@ -102,8 +102,8 @@ def archive(*names: str) -> bytes:
             HostState.RUNNING,
             "to be replaced after Error: exit status 1",
         ),
-        ([JOB, pod(59, "Pending", **WITHOUT_IMAGE)], HostState.PENDING, "ImagePullBackOff: Back-off"),
-        ([JOB, pod(61, "Pending", **WITHOUT_IMAGE)], HostState.REFUSED, "ImagePullBackOff: Back-off"),
+        ([JOB, pod(5, "Pending", **WITHOUT_IMAGE)], HostState.PENDING, "ImagePullBackOff: Back-off"),
+        ([JOB, pod(600, "Pending", **WITHOUT_IMAGE)], HostState.REFUSED, "ImagePullBackOff: Back-off"),
     ],
 )
 def test_a_master_is_as_its_newest_pod(items: list[Any], state: HostState, detail: str) -> None:
@@ -164,6 +164,16 @@ def test_a_master_whose_company_is_refused_leaves_nothing(tmp_path: Path) -> Non
     with pytest.raises(LauncherError, match="refused"):
         host(kubectl).submit(order)
     assert [change.partition(" ")[0] for change in kubectl.changes] == ["create", "delete"]
+
+
+def test_a_new_submission_clears_away_an_ended_master_of_the_run_and_no_other(tmp_path: Path) -> None:
+    order = MasterOrder(run="run", run_dir=tmp_path, config="", workers=[worker()], measured_time_s=None)
+    ended, running = FakeKubectl(JOB, ENDED), FakeKubectl(JOB, RUNNING)
+    host(ended).submit(order)
+    assert [change.partition(" ")[0] for change in ended.changes] == ["delete", "create", "create", "create"]
+    with pytest.raises(LauncherError, match="its master is there already"):
+        host(running).submit(order)
+    assert running.changes == []
 
 
 def test_a_journal_that_is_only_here_cannot_be_gone_on_with_there(tmp_path: Path) -> None:

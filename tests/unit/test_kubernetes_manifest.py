@@ -15,14 +15,12 @@ from launchers.kubernetes_manifest import (
     Owner,
     RunNames,
     control_secret,
-    fetch_pod,
     gang_job,
     gang_service,
-    master_company,
-    master_job,
     pool_job,
     to_yaml,
 )
+from launchers.kubernetes_master import fetch_pod, master_company, master_job
 from launchers.kubernetes_options import KubernetesOptions, Results
 
 REPOSITORY = Path(__file__).parents[2]
