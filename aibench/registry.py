@@ -23,8 +23,12 @@ _BUILTIN: Mapping[str, Mapping[str, str]] = {
     LAUNCHERS: {
         "kubernetes": "launchers.kubernetes:KubernetesLauncher",
         "local": "launchers.local:LocalLauncher",
+        "slurm": "launchers.slurm:SlurmLauncher",
     },
-    WORKLOADS: {"image_classification": "workloads.image_classification.workload:ImageClassification"},
+    WORKLOADS: {
+        "image_classification": "workloads.image_classification.workload:ImageClassification",
+        "synthetic": "workloads.synthetic.workload:Synthetic",
+    },
 }
 
 

@@ -12,7 +12,16 @@ from typing import ClassVar
 import msgspec
 
 from aibench.api.host import Host
-from aibench.api.launcher import AUTO, CPU, Command, Rendered, WorkerSpec, WorkerStatus, worker_arguments
+from aibench.api.launcher import (
+    AUTO,
+    CPU,
+    SIMULATED,
+    Command,
+    Rendered,
+    WorkerSpec,
+    WorkerStatus,
+    worker_arguments,
+)
 from aibench.api.stage import Say, StageOrder, unpack_arguments
 from aibench.errors import LauncherError, StageError
 from launchers.processes import Processes, last_line, python_environment, rendered
@@ -54,8 +63,9 @@ class LocalLauncher:
         """
         _check_nodes(workers)
         self._processes.expect(workers)
+        workers = [worker for worker in workers if worker.device != SIMULATED]  # take no device and no core
         num_ranks = sum(worker.num_ranks for worker in workers)
-        self._num_threads = max(1, self._cores // num_ranks)
+        self._num_threads = max(1, self._cores // max(1, num_ranks))
         kinds = [] if all(worker.device == CPU for worker in workers) else _probe_accelerators()
         for worker in workers:
             if worker.device not in (CPU, AUTO) and worker.device not in kinds:

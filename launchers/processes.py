@@ -39,11 +39,18 @@ class _Placed:
 
 
 class Processes:
-    """One process per worker, each in its own session, so that a Ctrl-C at the master does not reach it."""
+    """One process per worker, each in its own session, so that a Ctrl-C at the master does not reach it.
 
-    def __init__(self) -> None:
+    Args:
+        log_name: File in the worker's folder that its output is added to.
+        environment: What commands add their variables to; the master's own by default.
+    """
+
+    def __init__(self, *, log_name: str = LOG_NAME, environment: Mapping[str, str] | None = None) -> None:
         self._placed: dict[str, _Placed] = {}
         self._places: dict[str, Path] = {}
+        self._log_name = log_name
+        self._environment = os.environ if environment is None else environment
 
     def expect(self, workers: Sequence[WorkerSpec]) -> None:
         """Note the workers of the run: `stop` also ends those that an earlier master left behind."""
@@ -55,18 +62,18 @@ class Processes:
         Raises:
             LauncherError: It cannot be started, or the note of an earlier start cannot be read.
         """
-        survivor = self._survivor(worker)
+        survivor, log_file = self._survivor(worker), worker.log_dir / self._log_name
         if survivor is not None:
-            self._placed[worker.worker] = _Placed(survivor, worker.log_dir / LOG_NAME, None)
+            self._placed[worker.worker] = _Placed(survivor, log_file, None)
             return
         # Orphans of its last life would share devices with the new one.
         _end(_inhabitants([worker.log_dir]), grace_s=0.0)
         try:
             worker.log_dir.mkdir(parents=True, exist_ok=True)
-            with (worker.log_dir / LOG_NAME).open("ab") as log:
+            with log_file.open("ab") as log:
                 child = subprocess.Popen(
                     command.argv,
-                    env={**os.environ, **command.environment, PLACE_VARIABLE: str(worker.log_dir)},
+                    env={**self._environment, **command.environment, PLACE_VARIABLE: str(worker.log_dir)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -75,7 +82,7 @@ class Processes:
         except OSError as error:
             raise LauncherError(f"worker {worker.worker} could not be started: {error}") from error
         self._places[worker.worker] = worker.log_dir
-        self._placed[worker.worker] = _Placed(psutil.Process(child.pid), worker.log_dir / LOG_NAME, child)
+        self._placed[worker.worker] = _Placed(psutil.Process(child.pid), log_file, child)
         _leave_footprint(worker, self._placed[worker.worker].process)
 
     def states(self) -> Mapping[str, WorkerStatus]:
@@ -98,6 +105,14 @@ class Processes:
             _status(one)
         for place in places:
             _note_the_stop(place / LOG_NAME)
+
+    def has_survivor(self, worker: WorkerSpec) -> bool:
+        """Whether `start` would take over a process of an earlier start.
+
+        Raises:
+            LauncherError: The note of an earlier start cannot be read.
+        """
+        return self._survivor(worker) is not None
 
     def _survivor(self, worker: WorkerSpec) -> psutil.Process | None:
         path = _footprint_file(worker)

@@ -23,7 +23,7 @@ class Phase(StrEnum):
     VALIDATION = "validation"
 
 
-class RankTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RankTimes(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """Seconds one rank spent in each phase since the last report.
 
     ``communication_s`` is None where the device runs asynchronously and the host cannot see it: it is then

@@ -49,11 +49,13 @@ class EndReason(StrEnum):
     """A worker that can take no part appeared before the start: the detail says why."""
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=True):
+class _Event(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event", forbid_unknown_fields=True
+):
     pass
 
 
-class ClockAnchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClockAnchor(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """One instant on three clocks, so that a resumed run can place itself on the same axis."""
 
     utc: str
@@ -84,7 +86,7 @@ class RunResumed(_Event, frozen=True, tag="run_resumed"):
     clock: str
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Device(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """The device of one rank."""
 
     kind: str
@@ -118,7 +120,7 @@ class StartBarrierOpened(_Event, frozen=True, tag="start_barrier_opened"):
     timed_out: bool
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Lineage(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """Where an architecture comes from.
 
     Attributes:

@@ -22,6 +22,8 @@ CPU = "cpu"
 AUTO = "auto"
 """Accelerators if the node has any, else the processor."""
 WORKER_PROGRAM = ("-m", "aibench", "worker")
+SIMULATED = "simulated"
+"""No device at all: one process without torch stands for all ranks of a worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,8 @@ class WorkerSpec:
             ours may start a place for any of them (``aibench worker --pool``).
         num_ranks: Processes of its gang, one per device, over all its nodes.
         num_nodes: Nodes that the gang spans; a divisor of ``num_ranks``.
-        device: ``cpu``, ``auto`` for accelerators if there are any, or a device type of torch.
+        device: ``cpu``, ``auto`` for accelerators if there are any, ``simulated`` for none, or a device type
+            of torch.
         oversubscribe: Whether ranks may share devices.
         control_file: Where it finds the master; written before `Launcher.start`, mode 0600.
         log_dir: Folder for its output and the launcher's own notes.

@@ -53,7 +53,7 @@ class WorkloadDescription(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     departures: tuple[str, ...]
 
 
-class Inheritance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Inheritance(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """The trial whose final weights another one may start from.
 
     Attributes:
@@ -72,7 +72,7 @@ def weights_name(trial: int) -> str:
     return f"trial-{trial}.weights"
 
 
-class TrialSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrialSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """One candidate, as a worker receives it.
 
     ``architecture`` is final: hyper-parameters that change the network are applied before it is counted.
@@ -88,7 +88,7 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     parent: Inheritance | None = None
 
 
-class EpochResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EpochResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """One finished epoch of a whole worker: training and the validation after it.
 
     Image counts are those really processed, over all ranks. ``parameters`` are those of the network that was
@@ -152,10 +152,16 @@ class Trainer(Protocol):
 
 
 class Workload(Protocol):
-    """The master's side of a workload. Constructing it touches no data; the other calls may."""
+    """The master's side of a workload. Constructing it touches no data; the other calls may.
+
+    Attributes:
+        needs_devices: False if its trials can be had on simulated devices, without torch and in one process
+            for all ranks of a worker. Only synthetic data may.
+    """
 
     name: ClassVar[str]
     options_type: ClassVar[type[msgspec.Struct]]
+    needs_devices: ClassVar[bool]
 
     def __init__(self, options: msgspec.Struct) -> None: ...
 

@@ -39,7 +39,9 @@ class Shape(NamedTuple):
         return f"{self.channels}×{self.height}×{self.width}"
 
 
-class _Node(msgspec.Struct, frozen=True, tag_field="op", forbid_unknown_fields=True, omit_defaults=True):
+class _Node(
+    msgspec.Struct, frozen=True, gc=False, tag_field="op", forbid_unknown_fields=True, omit_defaults=True
+):
     inputs: tuple[NonNegativeInt, ...] = ()
 
 
@@ -169,7 +171,7 @@ class Architecture:
             raise ArchitectureError(f"not an architecture of format {FORMAT}: {error}") from error
 
 
-class ArchitectureDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ArchitectureDocument(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     """An architecture as it is written: not yet checked, no shapes."""
 
     nodes: tuple[Node, ...]

@@ -17,7 +17,7 @@ control_option = click.option(
 )
 worker_option = click.option("--worker", required=True, help="Name of the worker.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, auto, or a device type of torch."
+    "--device", default="auto", show_default=True, help="cpu, auto, simulated, or a device type of torch."
 )
 
 first_device_option = click.option(
@@ -44,21 +44,24 @@ def worker_command(
     \b
     Example:
       aibench worker --control runs/x/control.json --worker w0 --ranks 2 --device cpu
+      aibench worker --control runs/x/control.json --worker w1 --ranks 8 --device simulated
     """
+    from aibench.api.launcher import SIMULATED
     from aibench.worker.agent import WorkerSettings, become_gang
 
     name = _worker_name(control_file, worker, pool)
     if name is None:
         return
-    become_gang(
-        WorkerSettings(
-            control_file=control_file,
-            worker=name,
-            num_ranks=ranks,
-            device=device,
-            first_device=first_device,
-        )
+    settings = WorkerSettings(
+        control_file=control_file, worker=name, num_ranks=ranks, device=device, first_device=first_device
     )
+    if device != SIMULATED:
+        become_gang(settings)
+
+    from aibench.worker.simulated import run_simulated
+
+    _log_to_stderr()
+    run_simulated(settings)
 
 
 @click.command("rank", hidden=True)

@@ -16,16 +16,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aibench.score.score import Score, compute_score
 from aibench.score.units import duration, percent, si
 
 if TYPE_CHECKING:
     from aibench.config import ResolvedRun
     from aibench.master.coordinator import Coordinator
+    from aibench.score.score import Sample
 
 LIVE_PERIOD_S = 1.0
 LINE_PERIOD_S = 10.0
 MAX_DISPLAY_SHARE = 0.05
+NUM_BARS = 40
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -37,8 +38,8 @@ def watch(resolved: ResolvedRun, *, quiet: bool) -> Iterator[Callable[[Coordinat
         yield lambda _: None
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
-            title = escape(resolved.config.name)
-            yield _every(LIVE_PERIOD_S, lambda coordinator: live.update(_panel(title, coordinator)))
+            panel = _Panel(escape(resolved.config.name))
+            yield _every(LIVE_PERIOD_S, lambda coordinator: live.update(panel.show(coordinator)))
     else:
         yield _every(LINE_PERIOD_S, lambda coordinator: console.print(_line(coordinator), soft_wrap=True))
 
@@ -64,24 +65,39 @@ def _every(period_s: float, show: Callable[[Coordinator], None]) -> Callable[[Co
 
 
 def _line(coordinator: Coordinator) -> str:
-    return "  ".join(f"{label} {text}" for label, text in _facts(coordinator, _score(coordinator)))
+    return "  ".join(f"{label} {text}" for label, text in _facts(coordinator, coordinator.score))
 
 
-def _panel(title: str, coordinator: Coordinator) -> RenderableType:
-    score = _score(coordinator)
-    table = Table.grid(padding=(0, 2))
-    for label, text in _facts(coordinator, score):
-        table.add_row(Text(label, style="bold"), text)
-    if score is not None:
-        table.add_row(Text("curve", style="bold"), sparkline([s.normalized_ops_per_s for s in score.curve]))
-    parts: list[RenderableType] = [table]
-    left_s, limit_s = coordinator.time_left_s, coordinator.time_limit_s
-    if left_s is not None and limit_s is not None:
-        parts.append(ProgressBar(total=limit_s, completed=limit_s - max(0.0, left_s)))
-    return Panel(Group(*parts), title=f"aibench {title}", expand=False)
+class _Panel:
+    """The live panel; its curve is of what it showed itself, since this master started."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._shown: list[float] = []
+
+    def show(self, coordinator: Coordinator) -> RenderableType:
+        score = coordinator.score
+        table = Table.grid(padding=(0, 2))
+        for label, text in _facts(coordinator, score):
+            table.add_row(Text(label, style="bold"), text)
+        if score is not None:
+            self._shown.append(score.normalized_ops_per_s)
+            table.add_row(Text("curve", style="bold"), sparkline(evenly(self._shown, NUM_BARS)))
+        parts: list[RenderableType] = [table]
+        left_s, limit_s = coordinator.time_left_s, coordinator.time_limit_s
+        if left_s is not None and limit_s is not None:
+            parts.append(ProgressBar(total=limit_s, completed=limit_s - max(0.0, left_s)))
+        return Panel(Group(*parts), title=f"aibench {self._title}", expand=False)
 
 
-def _facts(coordinator: Coordinator, score: Score | None) -> Iterator[tuple[str, str]]:
+def evenly(values: Sequence[float], number: int) -> list[float]:
+    """At most so many of the values, evenly chosen; the last one is always among them."""
+    if len(values) <= number:
+        return list(values)
+    return [values[(len(values) * (place + 1)) // number - 1] for place in range(number)]
+
+
+def _facts(coordinator: Coordinator, score: Sample | None) -> Iterator[tuple[str, str]]:
     history = coordinator.history
     alive = history.num_present_workers
     yield "workers", f"{alive}" if history.barrier else f"{alive} joined, waiting for the start"
@@ -89,15 +105,11 @@ def _facts(coordinator: Coordinator, score: Score | None) -> Iterator[tuple[str,
     failures = f" ({failed} failed)" if failed else ""
     yield "trials", f"{len(history.closed_trials)} ended{failures}, {len(history.open_trials)} running"
     if score is not None:
-        yield "best error", percent(score.final.best_error, digits=2)
-        yield "score", si(score.final.ops_per_s, "OPS")
-        yield "normalized", si(score.final.normalized_ops_per_s, "OPS")
+        yield "best error", percent(score.best_error, digits=2)
+        yield "score", si(score.ops_per_s, "OPS")
+        yield "normalized", si(score.normalized_ops_per_s, "OPS")
     if coordinator.time_left_s is not None:
         yield "time left", duration(max(0.0, coordinator.time_left_s))
-
-
-def _score(coordinator: Coordinator) -> Score | None:
-    return compute_score(coordinator.history)
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -15,6 +15,9 @@ NonNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT)]
 Crowd = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 Gang = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+MAX_HEARTBEATS_PER_S = 200
+"""Of all workers together, as far as the lease allows: they leave the master no time for trials."""
+MIN_HEARTBEATS_PER_LEASE = 3
 YEAR_S = 366 * 86400
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 # Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
@@ -34,7 +37,8 @@ class WorkerGroup(_Section, frozen=True):
         count: How many.
         ranks: Processes of each, one per device.
         nodes_per_worker: Nodes that each spans, with equally many of its ranks on every one.
-        device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), or a device type of torch.
+        device: ``cpu``, ``auto`` (accelerators if there are any, else the CPU), ``simulated`` (no device, for
+            workloads that need none), or a device type of torch.
         oversubscribe: Allow more ranks than devices.
     """
 
@@ -95,7 +99,7 @@ class Control(_Section, frozen=True):
     Attributes:
         host: Address to bind, which the workers can reach; None for the launcher's choice.
         port: 0 for any free one.
-        heartbeat_s: Period of a worker's signs of life.
+        heartbeat_s: Period of a worker's signs of life; many workers are told a longer one.
         lease_s: Silence after which a worker counts as lost.
         master_timeout_s: How long workers keep training and trying while the master is away.
     """
@@ -109,7 +113,7 @@ class Control(_Section, frozen=True):
     def __post_init__(self) -> None:
         if self.host in WILDCARD_HOSTS:
             raise ValueError(f"host {self.host!r} names no address; give one that the workers can reach")
-        if self.lease_s < 3 * self.heartbeat_s:
+        if self.lease_s < MIN_HEARTBEATS_PER_LEASE * self.heartbeat_s:
             raise ValueError(
                 f"lease_s {self.lease_s:g} must be at least three times heartbeat_s {self.heartbeat_s:g}"
             )
@@ -158,3 +162,10 @@ class RunConfig(_Section, frozen=True):
     def num_workers(self) -> int:
         """Workers of all groups."""
         return sum(group.count for group in self.workers)
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Period of heartbeats in force: as configured, or longer if there are many workers."""
+        bearable_s = self.num_workers / MAX_HEARTBEATS_PER_S
+        longest_s = self.control.lease_s / MIN_HEARTBEATS_PER_LEASE
+        return max(self.control.heartbeat_s, min(bearable_s, longest_s))

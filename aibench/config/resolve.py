@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from aibench.api.launcher import Launcher
+from aibench.api.launcher import SIMULATED, Launcher
 from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters, Workload, WorkloadDescription
 from aibench.architecture import Architecture
@@ -63,6 +63,7 @@ def resolve(config: RunConfig) -> ResolvedRun:
     launcher_class, typed_launcher = _launcher(config.launcher)
     workload = workload_class(typed_workload)
     description = _describe(workload)
+    _check_devices(config, workload, description)
     initial = workload.initial_architecture()
     memory = _memory_limit(workload, config)
     config = _guided(config, workload, msgspec.to_builtins(typed_workload), memory)
@@ -188,3 +189,15 @@ def _check_barrier(config: RunConfig) -> None:
             "start.min_workers",
             f"got {wanted}; expected at most the {config.num_workers} configured worker(s)",
         )
+
+
+def _check_devices(config: RunConfig, workload: Workload, description: WorkloadDescription) -> None:
+    """Simulated devices train nothing, so nothing but made-up data may seem to be trained on them."""
+    if not workload.needs_devices and description.dataset.is_synthetic:
+        return
+    for number, group in enumerate(config.workers):
+        if group.device == SIMULATED:
+            raise ConfigError(
+                f"workers.{number}.device",
+                f"got {SIMULATED!r}; workload {workload.name!r} needs real devices, such as auto or cpu",
+            )

@@ -19,7 +19,7 @@ _DIGEST_LENGTH = 64
 _SUFFIX_LENGTH = len(',"hash":""}') + _DIGEST_LENGTH
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
     seq: int
     t_s: float
     prev: str

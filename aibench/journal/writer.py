@@ -34,7 +34,7 @@ class JournalWriter:
         self._seq, self._prev, self._last_s = (last.seq, last.hash, last.t_s) if last else (0, GENESIS, 0.0)
         self._durable_seq = self._seq
         self._pending: list[bytes] = []
-        self._writing = asyncio.Lock()
+        self._writing: asyncio.Future[None] | None = None
         self._failure: RunFolderError | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         try:
@@ -65,24 +65,31 @@ class JournalWriter:
         """
         wanted = self._seq
         while self._durable_seq < wanted:
-            async with self._writing:
-                if self._failure:
-                    raise self._failure
-                if self._durable_seq < wanted:
-                    await self._write_pending()
+            if self._failure:
+                raise self._failure
+            # Shielded: a waiter that is cancelled must not take the lines of all others with it.
+            await asyncio.shield(self._writing or self._begin_write())
 
-    async def _write_pending(self) -> None:
+    def _begin_write(self) -> asyncio.Future[None]:
+        """Write for everybody; whoever waits for it is woken at the same time, not one after another."""
         lines, self._pending = b"".join(self._pending), []
         last_seq = self._seq
-        # Shielded: a waiter that is cancelled must not take the lines of all others with it.
         loop = asyncio.get_running_loop()
-        await asyncio.shield(loop.run_in_executor(self._executor, self._write, lines))
-        self._durable_seq = last_seq
+        written = self._writing = loop.create_future()
+
+        def end(_: asyncio.Future[None]) -> None:
+            self._writing = None
+            if self._failure is None:
+                self._durable_seq = last_seq
+            written.set_result(None)
+
+        loop.run_in_executor(self._executor, self._write, lines).add_done_callback(end)
+        return written
 
     def _write(self, lines: bytes) -> None:
         # Failures are noted here, in the thread: whoever waits may be cancelled before it could note one.
         if self._failure:
-            raise self._failure
+            return
         try:
             view = memoryview(lines)
             while view:
@@ -90,7 +97,7 @@ class JournalWriter:
             os.fsync(self._file)
         except OSError as error:
             self._failure = RunFolderError(f"{self._path}: cannot be written ({error.strerror})")
-            raise self._failure from error
+            self._failure.__cause__ = error
 
     def close(self) -> None:
         """Release the file; appended events that were never waited for are dropped."""

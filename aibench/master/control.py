@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import msgspec
 import uvicorn
@@ -51,21 +51,12 @@ def build_app(coordinator: Coordinator, journal: JournalWriter, token: str) -> A
         "/v1/propose": coordinator.propose,
         "/v1/history": coordinator.history_since,
     }
-    routes = [
-        Route(path, _endpoint(ROUTES[path][0], call, journal), methods=["POST"])
-        for path, call in calls.items()
-    ]
+    endpoints = {path: _Endpoint(ROUTES[path][0], call, journal) for path, call in calls.items()}
+    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     routes.append(Route("/metrics", _metrics_endpoint(coordinator), methods=["GET"]))
     routes.append(Route("/healthz", _healthz, methods=["GET"]))
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            ProtocolError: _refuse,
-            HTTPException: _refuse_unknown,
-            ClientDisconnect: _answer_nobody,
-        },
-    )
-    return _Authenticated(app, token)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse_unknown})
+    return _Authenticated(_Shortcut(app, endpoints), token)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -119,22 +110,59 @@ class _Authenticated:
         await self._app(scope, receive, send)
 
 
-def _endpoint(
-    request_type: type[msgspec.Struct],
-    call: Callable[..., msgspec.Struct],
-    journal: JournalWriter,
-) -> Callable[[Request], Awaitable[Response]]:
-    decoder = msgspec.json.Decoder(request_type)
+class _Shortcut:
+    """Calls of the protocol by a look at one table; routing them costs as much as answering them."""
 
-    async def endpoint(request: Request) -> Response:
-        message = _decode(decoder, await _read_body(request))
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, ASGIApp]) -> None:
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_call = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._endpoints.get(scope["path"], self._app) if is_call else self._app
+        await app(scope, receive, send)
+
+
+class _Endpoint:
+    """One call: its request's type, and who answers.
+
+    A class, because routes take functions for something else than an ASGI application.
+    """
+
+    def __init__(
+        self,
+        request_type: type[msgspec.Struct],
+        call: Callable[..., msgspec.Struct],
+        journal: JournalWriter,
+    ) -> None:
+        self._decoder = msgspec.json.Decoder(request_type)
+        self._call = call
+        self._journal = journal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            reply = call(message)
-        finally:
-            await journal.durable()
-        return Response(msgspec.json.encode(reply), media_type="application/json")
+            status, answer = 200, await self._answer(await _read_body(receive))
+        except ProtocolError as error:
+            logger.info("refused: %s", error)
+            status, answer = error.status, Refusal(error=error.problem, must_join=error.must_join)
+        except ClientDisconnect:
+            # A worker that ended amid its request hears nothing, and is no failure of the master's.
+            logger.info("a caller was gone before its request had arrived")
+            return
+        await _send_json(send, status, msgspec.json.encode(answer))
 
-    return endpoint
+    async def _answer(self, body: bytes) -> msgspec.Struct:
+        message = _decode(self._decoder, body)
+        try:
+            return self._call(message)
+        finally:
+            await self._journal.durable()
+
+
+async def _send_json(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _metrics_endpoint(coordinator: Coordinator) -> Callable[[Request], Awaitable[Response]]:
@@ -148,32 +176,23 @@ async def _healthz(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProtocolError)
-    logger.info("refused: %s", error)
-    refusal = Refusal(error=error.problem, must_join=error.must_join)
-    return Response(msgspec.json.encode(refusal), error.status, media_type="application/json")
-
-
 async def _refuse_unknown(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refusal = msgspec.json.encode(Refusal(error=error.detail))
     return Response(refusal, error.status_code, error.headers, "application/json")
 
 
-async def _answer_nobody(_: Request, __: Exception) -> Response:
-    """A worker that ended amid its request hears nothing, and is no failure of the master's."""
-    logger.info("a caller was gone before its request had arrived")
-    return Response(status_code=400)
-
-
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+async def _read_body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
             raise ProtocolError(413, f"body is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
+    return body
 
 
 def _decode(decoder: msgspec.json.Decoder[msgspec.Struct], body: bytes) -> msgspec.Struct:

@@ -56,12 +56,14 @@ from aibench.master.proposals import ProposalService
 from aibench.master.prospects import Prospects
 from aibench.master.weights import KeptWeights
 from aibench.score.history import RunHistory, TrialHistory
+from aibench.score.live import LiveScore
+from aibench.score.score import Sample
 from aibench.search.pool import Fate
 from aibench.search.search import Search
 
 BARRIER_POLL_S = 0.25
-MAX_POLLS_PER_S = 500
-"""Of all workers together while they wait for the start."""
+MAX_POLLS_PER_S = 250
+"""Of all workers together while they wait for the start: when it comes, each of them is a claim."""
 MIN_FAILURES_IN_ROW = 10
 """As many, and three per worker, end the run: it is not the trials' fault."""
 MAX_LEASES = 2
@@ -99,6 +101,7 @@ class Coordinator:
         self._resolved = resolved
         self._config = resolved.config
         self._search = search
+        self._live_score = LiveScore(history)
         self._prospects = Prospects(resolved.config, history)
         self._proposals = ProposalService(search, resolved.config)
         self._record = record
@@ -110,7 +113,7 @@ class Coordinator:
         self._unfinished: dict[int, _Unfinished] = {}
         self._restore_search()
         # Behind what takes long: nobody was listened to meanwhile.
-        self._opened_s = now_s()
+        self._opened_s = self._polled_s = now_s()
         self._last_seen_s = dict.fromkeys(history.workers, self._opened_s)
 
     # What the control service calls -------------------------------------------------------------------
@@ -157,7 +160,7 @@ class Coordinator:
             self._dismissed.add(request.worker)
             return ClaimReply(stop=True)
         if self.history.barrier is None:
-            return ClaimReply(retry_after_s=BARRIER_POLL_S + self._config.num_workers / MAX_POLLS_PER_S)
+            return ClaimReply(retry_after_s=self._next_poll_s())
         if len(leases) >= MAX_LEASES:
             raise ProtocolError(409, f"worker {request.worker!r} holds {len(leases)} leases already")
         return ClaimReply(spec=self._lease(request))
@@ -244,6 +247,11 @@ class Coordinator:
     def unfit_workers(self) -> Mapping[str, str]:
         """Why workers that may take no part were sent away."""
         return self._unfit
+
+    @property
+    def score(self) -> Sample | None:
+        """The score as it stands; None before the first finished epoch of a trial that did not fail."""
+        return self._live_score.final()
 
     @property
     def is_over(self) -> bool:
@@ -350,12 +358,18 @@ class Coordinator:
         )
         return next(fruitful, len(self.history.closed_trials))
 
+    def _next_poll_s(self) -> float:
+        """A pause after which nobody else asks: workers that came together must not claim together."""
+        now_s = self._now_s()
+        self._polled_s = max(now_s + BARRIER_POLL_S, self._polled_s + 1 / MAX_POLLS_PER_S)
+        return self._polled_s - now_s
+
     def _welcome(self, *, stop: bool) -> JoinReply:
         return JoinReply(
             run=self.history.header.run,
             workload=self._resolved.workload_name,
             workload_options=self._resolved.workload_options,
-            heartbeat_s=self._config.control.heartbeat_s,
+            heartbeat_s=self._config.heartbeat_s,
             master_timeout_s=self._config.control.master_timeout_s,
             search=self._proposals.brief,
             stop=stop,
@@ -367,7 +381,8 @@ class Coordinator:
         self._last_seen_s[worker] = self._now_s()
 
     def _leases(self, worker: str) -> list[TrialHistory]:
-        return [trial for trial in self.history.open_trials.values() if trial.claimed.worker == worker]
+        known = self.history.workers.get(worker)
+        return [] if known is None else list(known.open_trials.values())
 
     def _lease(self, request: ClaimRequest) -> TrialSpec:
         number = len(self.history.trials) + 1

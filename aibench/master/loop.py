@@ -23,6 +23,7 @@ from aibench.journal import JournalWriter
 from aibench.master.clock import RunClock
 from aibench.master.control import ControlServer, build_app
 from aibench.master.coordinator import Coordinator
+from aibench.master.garbage import rare_collections
 from aibench.master.layout import RunLayout, write_private
 from aibench.master.polling import Polling
 from aibench.master.weights import KeptWeights
@@ -135,9 +136,10 @@ class Master:
             self._record(first)
             await self.journal.durable()
             self._catch_signals()
-            async with self._service() as coordinator, self._workers():
-                await self._watch(coordinator)
-                await self.journal.durable()
+            with rare_collections():
+                async with self._service() as coordinator, self._workers():
+                    await self._watch(coordinator)
+                    await self.journal.durable()
         finally:
             self.journal.close()
         return RunOutcome(report=leave_folder(self.layout, self.history), signal_number=self.signal_number)
@@ -171,7 +173,7 @@ class Master:
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         write_private(self.layout.control, msgspec.json.encode(ControlAddress(url=url, token=token)))
         app = build_app(coordinator, self.journal, token)
-        server = ControlServer(app, keep_alive_s=3 * config.control.heartbeat_s)
+        server = ControlServer(app, keep_alive_s=3 * config.heartbeat_s)
         serving = asyncio.create_task(server.serve(sockets=[self.listener]))
         try:
             yield coordinator

@@ -10,7 +10,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from aibench.master.coordinator import Coordinator
-from aibench.score.score import compute_score
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -48,8 +47,7 @@ class _RunCollector(Collector):
         for fate, number in self._coordinator.proposal_fates.items():
             proposals.add_metric([fate], number)
         yield proposals
-        if score := compute_score(history):
-            final = score.final
+        if final := self._coordinator.score:
             yield GaugeMetricFamily("aibench_score_ops_per_second", "Score.", value=final.ops_per_s)
             yield GaugeMetricFamily(
                 "aibench_normalized_score_ops_per_second",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from aibench.api.events import (
     ClockAnchor,
     EpochFinished,
@@ -23,8 +25,8 @@ from aibench.errors import JournalError
 from aibench.journal import Record
 
 
-@dataclass(frozen=True, slots=True)
-class TimedEpoch:
+# gc=False here and in the events: nothing of them can be part of a cycle, and a long run has millions.
+class TimedEpoch(msgspec.Struct, frozen=True, gc=False):
     """A finished epoch, when the master heard of it, and how many trials had been closed by then."""
 
     t_s: float
@@ -92,6 +94,7 @@ class WorkerHistory:
         away_s: Closed spans between a loss and the next join.
         num_claimed: Trials claimed by all its incarnations.
         past_lives: Incarnations that a newer one replaced.
+        open_trials: Those that it holds the lease of, by number.
     """
 
     joined_s: float
@@ -100,6 +103,7 @@ class WorkerHistory:
     away_s: list[tuple[float, float]] = field(default_factory=list)
     num_claimed: int = 0
     past_lives: set[str] = field(default_factory=set)
+    open_trials: dict[int, TrialHistory] = field(default_factory=dict)
 
 
 class RunHistory:
@@ -119,6 +123,7 @@ class RunHistory:
         self.open_trials: dict[int, TrialHistory] = {}
         self.closed_trials: list[TrialHistory] = []
         self.last: Record | None = None
+        self._num_lost_workers = 0
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> RunHistory:
@@ -146,7 +151,7 @@ class RunHistory:
     @property
     def num_present_workers(self) -> int:
         """Workers that joined and are not given up."""
-        return sum(worker.lost_s is None for worker in self.workers.values())
+        return len(self.workers) - self._num_lost_workers
 
     def apply(self, record: Record) -> None:
         """Take in the next record.
@@ -200,10 +205,11 @@ class RunHistory:
         if event.incarnation in worker.past_lives:
             raise ValueError(f"a past life of {event.worker!r} joins again")
         if worker.joined.incarnation != event.incarnation:
-            self._check_no_lease(event.worker)
+            _check_no_lease(worker)
             worker.past_lives.add(worker.joined.incarnation)
         if worker.lost_s is not None:
             worker.away_s.append((worker.lost_s, t_s))
+            self._num_lost_workers -= 1
         worker.joined, worker.lost_s = event, None
 
     def _worker(self, name: str) -> WorkerHistory:
@@ -215,13 +221,9 @@ class RunHistory:
         worker = self._worker(event.worker)
         if worker.joined.incarnation != event.incarnation or worker.lost_s is not None:
             raise ValueError(f"{event.worker!r} is lost in a life that is over")
-        self._check_no_lease(event.worker)
+        _check_no_lease(worker)
         worker.lost_s = t_s
-
-    def _check_no_lease(self, worker: str) -> None:
-        for trial in self.open_trials.values():
-            if trial.claimed.worker == worker:
-                raise ValueError(f"trial {trial.number} is still leased to the past life of {worker!r}")
+        self._num_lost_workers += 1
 
     def _claim(self, t_s: float, event: TrialClaimed) -> None:
         if self.barrier is None:
@@ -234,6 +236,7 @@ class RunHistory:
         worker.num_claimed += 1
         trial = TrialHistory(t_s, event)
         self.trials[trial.number] = self.open_trials[trial.number] = trial
+        worker.open_trials[trial.number] = trial
 
     def _open_trial(self, number: int) -> TrialHistory:
         if number not in self.open_trials:
@@ -272,8 +275,14 @@ class RunHistory:
             raise ValueError(f"trial {event.trial}: stopped with {done} of {due} epochs")
         trial.closed_s, trial.closed = t_s, event
         self.closed_trials.append(self.open_trials.pop(trial.number))
+        del self.workers[trial.claimed.worker].open_trials[trial.number]
 
     def _end(self, event: RunEnded) -> None:
         if self.open_trials:
             raise ValueError(f"the run ends with trial {next(iter(self.open_trials))} still leased")
         self.ended = event
+
+
+def _check_no_lease(worker: WorkerHistory) -> None:
+    for number in worker.open_trials:
+        raise ValueError(f"trial {number} is still leased to the past life of {worker.joined.worker!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aibench.api.events import Division
+from aibench.api.launcher import SIMULATED
 from aibench.counting import RULES_VERSION, count
 from aibench.errors import ArchitectureError
 from aibench.score.history import RunHistory
@@ -95,7 +96,7 @@ def facts_of(history: RunHistory, score: Score | None, shares: Mapping[str, Time
         rules_version=header.rules_version,
         precision=header.workload.precision,
         departures=header.workload.departures,
-        is_synthetic=header.workload.dataset.is_synthetic,
+        is_synthetic=header.workload.dataset.is_synthetic or _is_simulated(history),
         search_enabled=header.search_enabled,
         search_departures=header.search_departures,
         measured_time_s=score.final.elapsed_s if score else 0.0,
@@ -217,6 +218,12 @@ def _trials_or(numbers: tuple[int, ...] | None, otherwise: str) -> str:
 def _overbooked_share(shares: TimeShares) -> float:
     total_s = sum(shares.seconds.values())
     return shares.overbooked_s / total_s if total_s else 0.0
+
+
+def _is_simulated(history: RunHistory) -> bool:
+    """Whether a worker had devices that train nothing, whatever its data was."""
+    devices = (device for worker in history.workers.values() for device in worker.joined.devices)
+    return any(device.kind == SIMULATED for device in devices)
 
 
 def _trials_with_odd_images(history: RunHistory) -> Iterator[int]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aibench.api.events import EpochFinished, TrialClaimed
+from aibench.api.workload import EpochResult
 from aibench.score.history import RunHistory
 
 SECONDS_PER_HOUR = 3600.0
@@ -124,6 +125,12 @@ def epoch_ops(trial: TrialClaimed, epoch: EpochFinished) -> int:
     return result.train_images * trial.train_ops + result.validation_images * trial.evaluation_ops
 
 
+def floored_error(result: EpochResult) -> tuple[float, bool]:
+    """Validation error as it enters the score, at least 1 / validation images, and whether it was raised."""
+    floor = 1 / result.validation_images
+    return max(result.error, floor), result.error < floor
+
+
 def _work(history: RunHistory) -> Iterable[_Work]:
     start_s = history.start_s or 0.0
     for trial in history.trials.values():
@@ -131,14 +138,13 @@ def _work(history: RunHistory) -> Iterable[_Work]:
             if not trial.scores:
                 yield _Work(timed.t_s - start_s, trial.number)
                 continue
-            error = timed.finished.result.error
-            floor = 1 / timed.finished.result.validation_images
+            error, is_floored = floored_error(timed.finished.result)
             yield _Work(
                 timed.t_s - start_s,
                 trial.number,
                 ops=epoch_ops(trial.claimed, timed.finished),
-                error=max(error, floor),
-                is_error_floored=error < floor,
+                error=error,
+                is_error_floored=is_floored,
             )
 
 

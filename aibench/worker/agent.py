@@ -12,7 +12,7 @@ from typing import NoReturn
 
 MAX_GANG_RESTARTS = 3
 GANG_PID_VARIABLE = "AIBENCH_GANG_PID"
-"""Where a rank finds the process id of its torchrun, to end with it."""
+"""Where rank 0 finds the process with which the worker ends: torchrun, or itself on simulated devices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +20,7 @@ class WorkerSettings:
     """What a worker is told when it is started; all else comes from the master.
 
     Attributes:
-        device: ``cpu``, ``auto``, or a device type of torch.
+        device: ``cpu``, ``auto``, ``simulated``, or a device type of torch.
         first_device: Accelerators of the node that other workers use before this one's.
     """
 

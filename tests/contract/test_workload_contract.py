@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "synthetic_classes": 4,
         },
     ),
+    "sleeping": ("synthetic", {"epoch_s": 0.01, "image_size": 12, "width": 2, "classes": 4}),
     "generated": (
         "image_classification",
         {
@@ -214,6 +215,32 @@ values = {{name: domain.choices[0] if domain.choices else domain.low
           for name, domain in workload.search_space().items()}}
 workload.describe(), workload.training_memory_bytes(network, values, 8)
 workload.features(), workload.experience()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_need_of_devices_it_trains_made_up_data_without_torch(
+    case: tuple[str, dict[str, Any]], workload: Workload
+) -> None:
+    if workload.needs_devices:
+        return
+    assert workload.describe().dataset.is_synthetic
+    name, options = case
+    values, _ = corners(workload.search_space())
+    spec = msgspec.json.encode(make_spec(workload, values, epochs=1))
+    program = f"""
+import sys
+import msgspec
+from aibench.api.workload import Gang, Progress, TrialSpec
+from aibench.registry import workload_type
+kind = workload_type({name!r})
+trainer = kind(msgspec.convert({options!r}, kind.options_type)).open(
+    Gang(rank=0, num_ranks=3, device="simulated")
+)
+(result,) = trainer.train(msgspec.json.decode({spec!r}, type=TrialSpec), Progress())
+assert len(result.ranks) == 3
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

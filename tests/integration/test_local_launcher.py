@@ -147,6 +147,7 @@ def test_what_the_machine_does_not_have_is_refused(
         ([{"num_ranks": 2, "device": "auto"}, {"num_ranks": 8}], ["cuda", "cuda"]),
         ([{"num_ranks": 2, "device": "cuda"}], ["cuda", "cuda"]),
         ([{"num_ranks": 9, "device": "cuda", "oversubscribe": True}], ["cuda"]),
+        ([{"num_ranks": 900, "device": "simulated"}, {"num_ranks": 8}], []),
     ],
 )
 def test_what_the_machine_has_is_accepted(
@@ -168,7 +169,7 @@ def test_processor_only_workers_need_no_look_at_accelerators(
         raise AssertionError("probed")
 
     monkeypatch.setattr(local, "_probe_accelerators", probe)
-    LocalLauncher(LocalOptions()).check([spec(tmp_path)])
+    LocalLauncher(LocalOptions()).check([spec(tmp_path), spec(tmp_path, "w1", device="simulated")])
 
 
 def test_devices_that_cannot_be_listed_are_an_error_of_the_launcher(

@@ -4,19 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from support.images import make_images
 
 SIDE = 32
-
-
-def make_images(folder: Path) -> None:
-    for split, count in (("train", 8), ("val", 4)):
-        for name, value in (("dark", 20), ("light", 230)):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (SIDE, SIDE), (value, value, number)).save(
-                    folder / split / name / f"{number}.png"
-                )
 
 
 def staged_run(make_run: Callable[..., Any], tmp_path: Path, **stage: Any) -> Any:
@@ -39,7 +29,7 @@ def staged_run(make_run: Callable[..., Any], tmp_path: Path, **stage: Any) -> An
 def test_workers_read_the_staged_copy_and_a_second_run_finds_it_there(
     make_run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    make_images(tmp_path / "images")
+    make_images(tmp_path / "images", side=SIDE)
     first = staged_run(make_run, tmp_path, archive=str(tmp_path / "archive"))
     first.start()
     _, output = first.finish()

@@ -38,6 +38,7 @@ class FakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class FakeWorkload:
     name: ClassVar[str] = "fake"
     options_type: ClassVar[type[msgspec.Struct]] = FakeOptions
+    needs_devices: ClassVar[bool] = False
 
     def __init__(self, options: msgspec.Struct) -> None:
         assert isinstance(options, FakeOptions)

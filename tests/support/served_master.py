@@ -17,7 +17,7 @@ from support.fake_workload import make_config, make_resolved
 
 from aibench.api.events import Event, RunResumed
 from aibench.api.protocol import ControlAddress
-from aibench.config import RunConfig
+from aibench.config import ResolvedRun, RunConfig
 from aibench.errors import RunFolderError
 from aibench.journal import JournalWriter, read_journal
 from aibench.master.control import ControlServer, bind, build_app
@@ -29,12 +29,17 @@ Result = TypeVar("Result")
 
 
 class ServedMaster:
-    """Serves from the journal in ``folder``, which it begins if there is none."""
+    """Serves from the journal in ``folder``, which it begins if there is none.
 
-    def __init__(self, folder: Path, config: RunConfig | None = None) -> None:
+    ``resolved`` is for worker processes, which do not know the fake workload.
+    """
+
+    def __init__(
+        self, folder: Path, config: RunConfig | None = None, *, resolved: ResolvedRun | None = None
+    ) -> None:
         self.journal_file = folder / "journal.jsonl"
         self.control_file = folder / "control.json"
-        self._resolved = make_resolved(config or make_config(workers=[{"count": 1}]))
+        self._resolved = resolved or make_resolved(config or make_config(workers=[{"count": 1}]))
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()

@@ -134,10 +134,22 @@ def test_the_document_holds_every_default_and_leads_to_the_same_run() -> None:
             {"search": {"first_points": [{"kernel": 3}], "space": {"kernel": None}}},
             "search.first_points.0.kernel: the workload has no such hyper-parameter",
         ),
+        (
+            {
+                "workload": {"name": "image_classification", "data": "synthetic", "initial": "resnet18"},
+                "workers": [{"device": "cpu"}, {"device": "simulated"}],
+            },
+            "workers.1.device: got 'simulated'; workload 'image_classification' needs real devices, such as ",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_a_run(sections: dict[str, Any], message: str) -> None:
     assert refusal(**sections).startswith(message)
+
+
+def test_a_workload_without_need_of_devices_may_have_simulated_ones() -> None:
+    sections = {"workload": {"name": "synthetic"}, "workers": [{"ranks": 8, "device": "simulated"}]}
+    assert resolve(make_config(**sections)).description.dataset.is_synthetic
 
 
 def test_as_many_workers_as_configured_may_be_waited_for() -> None:

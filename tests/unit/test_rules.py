@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from support.runs import DATASET, TINY, WORKLOAD, RunBuilder, times
 
-from aibench.api.events import Division, Outcome
+from aibench.api.events import Device, Division, Outcome, WorkerJoined
 from aibench.architecture import Dense, Flatten, Input
 from aibench.architecture.graph import ArchitectureDocument
 from aibench.score.history import RunHistory
@@ -248,6 +248,14 @@ def test_a_runs_records_show_its_facts() -> None:
     )
     builder.end(t_s=200.0)
     assert facts_from(builder).is_sealed is True
+
+
+def test_a_worker_on_simulated_devices_makes_any_data_synthetic() -> None:
+    device = Device(kind="simulated", name="simulated", memory_bytes=None)
+    joined = WorkerJoined(worker="w9", incarnation="a", host="node", backend="simulated", devices=(device,))
+    builder = begun()
+    assert not facts_from(builder).is_synthetic
+    assert facts_from(builder.add(joined)).is_synthetic
 
 
 def test_a_run_without_an_epoch_has_done_nothing() -> None:

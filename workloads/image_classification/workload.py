@@ -41,6 +41,7 @@ class ImageClassification:
 
     name: ClassVar[str] = "image_classification"
     options_type: ClassVar[type[msgspec.Struct]] = ImageClassificationOptions
+    needs_devices: ClassVar[bool] = True
 
     def __init__(self, options: msgspec.Struct) -> None:
         assert isinstance(options, ImageClassificationOptions)
