@@ -8,7 +8,7 @@ engine but what `Launcher` promises.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -139,9 +139,16 @@ class Stage:
         wanted = len(self.lives()) + len(workers)
         launcher.start(workers)
         if self._replaces_by_itself:
-            self.eventually(lambda: len(self.living()) >= len(workers))
+            self.eventually(lambda: self._live(launcher, workers))
         else:
             self.eventually(lambda: len(self.lives()) >= wanted)
+
+    def _live(self, launcher: Launcher, workers: Sequence[WorkerSpec]) -> bool:
+        """Whether the workers live; those that ended meanwhile, perhaps by the same `kill`, are renewed."""
+        states = launcher.states({})
+        if ended := [worker for worker in workers if states[worker.worker].state.is_terminal]:
+            launcher.start(ended)
+        return len(self.living()) >= len(workers)
 
     def close(self) -> None:
         """Stop everything."""

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kubernetes
 
 
 class TestKubernetes(LauncherContract):
-    patience_s: ClassVar[float] = 60.0
+    patience_s: ClassVar[float] = 120.0
     checks_capacity: ClassVar[bool] = False
     replaces_by_itself: ClassVar[bool] = True
     passes_paths: ClassVar[bool] = False
