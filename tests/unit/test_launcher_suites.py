@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[1]
 SUITES = {
     "local": "contract/test_launcher_contract.py",
     "slurm": "e2e/slurm/test_slurm_contract.py",
+    "kubernetes": "e2e/kubernetes/test_kubernetes_launcher.py",
     "mpi": "contract/test_mpi_launcher_contract.py",
 }
 
