@@ -36,6 +36,7 @@ from launchers.kubernetes_manifest import (
     RUN_LABEL,
     SERVICE_VARIABLE,
     WORKER,
+    Manifest,
     Owner,
     RunNames,
     control_secret,
@@ -46,6 +47,7 @@ from launchers.kubernetes_options import KubernetesOptions, check_workers
 from launchers.kubernetes_permissions import MASTER_PERMISSIONS, require_permissions
 from launchers.kubernetes_places import Observed, Places
 from launchers.kubernetes_plan import NOTHING, missing_jobs
+from launchers.kubernetes_stage import check_mounts, with_staging
 from launchers.kubernetes_states import Patience, jobs_of, pods_of
 
 logger = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class KubernetesLauncher:
             }
         )
         self._run: str | None = None
+        self._parcels: list[StageOrder] = []
         self._output = WorkerOutput()
 
     def host(self) -> Host | None:
@@ -113,18 +116,18 @@ class KubernetesLauncher:
         require_permissions(self._kubectl, MASTER_PERMISSIONS, role="aibench-master")
 
     def stage(self, order: StageOrder, workers: Sequence[WorkerSpec], say: Say) -> None:
-        """Refuse: pods come and go, so that their volumes are where data belongs.
+        """Have every worker's pod unpack the parcel on its node before it starts, unless it is there.
 
         Raises:
-            LauncherError: Always.
+            LauncherError: The pods do not see where it lies, or where it shall go.
         """
-        raise LauncherError(
-            "stage: the launcher kubernetes cannot stage; mount a volume with the data (launcher.pod_patch)"
-        )
+        check_mounts(order, self._options)
+        self._parcels.append(order)
+        say(f"{order.parcel.name}: pods bring it to their nodes as they start, see their init containers")
 
     def render(self, workers: Sequence[WorkerSpec]) -> Sequence[Rendered]:
         """The workers' Jobs; the Secret with the master's address is not shown."""
-        jobs = missing_jobs(self._options, workers, NOTHING, _owner())
+        jobs = self._staged(missing_jobs(self._options, workers, NOTHING, _owner()))
         return [Rendered(name=job["metadata"]["name"], text=to_yaml([job])) for job in jobs]
 
     def start(self, workers: Sequence[WorkerSpec]) -> None:
@@ -144,7 +147,7 @@ class KubernetesLauncher:
         if any(was_ended):
             self._keep_logs()
         if missing := missing_jobs(self._options, self._places.wanted, observed, _owner()):
-            self._kubectl.create(missing)
+            self._kubectl.create(self._staged(missing))
 
     def states(self, hosts: Mapping[str, str]) -> Mapping[str, WorkerStatus]:
         """State of every worker, from one question for the run's pods and Jobs.
@@ -172,6 +175,9 @@ class KubernetesLauncher:
         self._await_end(self._run)
         self._run = None
         self._places.clear()
+
+    def _staged(self, jobs: Sequence[Manifest]) -> list[Manifest]:
+        return [with_staging(job, self._parcels, self._options) for job in jobs]
 
     def _look(self, run: str) -> Observed:
         items = self._kubectl.get("jobs,pods", *_selectors(run))

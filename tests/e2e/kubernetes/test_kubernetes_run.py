@@ -40,7 +40,7 @@ def test_a_detached_run_is_asked_about_cancelled_and_fetched(make_run: Callable[
     cancelled = run.ask("cancel")
     assert cancelled.returncode == 0, cancelled.stderr
     said = run.ask("logs")
-    assert "normalized score" in said.stdout
+    assert "the run ended: signal" in said.stdout
     run.wait_until(lambda: run.state() == "ended", "end")
     assert run.ask("fetch").returncode == 0
     assert run.check().ended.reason == "signal"
