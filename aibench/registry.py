@@ -21,7 +21,9 @@ WORKLOADS = "aibench.workloads"
 
 _BUILTIN: Mapping[str, Mapping[str, str]] = {
     LAUNCHERS: {
+        "kubernetes": "launchers.kubernetes:KubernetesLauncher",
         "local": "launchers.local:LocalLauncher",
+        "mpi": "launchers.mpi:MpiLauncher",
         "slurm": "launchers.slurm:SlurmLauncher",
     },
     WORKLOADS: {

@@ -185,9 +185,19 @@ class Launcher(Protocol):
         ...
 
 
+def worker_folder(run_dir: Path, worker: str) -> Path:
+    """Folder of one worker in a run folder: its output, and what the nodes of its gang tell each other."""
+    return run_dir / "workers" / worker
+
+
 def worker_arguments(worker: WorkerSpec) -> tuple[str, ...]:
     """What follows the interpreter on the command line of a worker that is placed by its name."""
     return (*worker.program, *_control(worker.control_file), "--worker", worker.worker, *_gang(worker))
+
+
+def unnamed_arguments(worker: WorkerSpec) -> tuple[str, ...]:
+    """The same for a process that takes its worker from its rank among those started together."""
+    return (*worker.program, *_control(worker.control_file), *_gang(worker))
 
 
 def pool_arguments(worker: WorkerSpec, control_file: Path) -> tuple[str, ...]:

@@ -83,6 +83,11 @@ def unpack_arguments(order: StageOrder, parts: Path) -> tuple[str, ...]:
     return (*_arguments("unpack", order), "--parts", str(parts))
 
 
+def broadcast_arguments(order: StageOrder) -> tuple[str, ...]:
+    """What Python runs once on each node of an MPI job to bring the parcel to all of them."""
+    return (*_arguments("broadcast", order), "--parts", str(order.incoming))
+
+
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one node has of a parcel.
 

@@ -28,7 +28,7 @@ from aibench.cli.hosted import cancel_command, fetch_command, logs_command, stat
 from aibench.cli.inspect import report_command, score_command, verify_command
 from aibench.cli.run import master_command, resume_command, run_command
 from aibench.cli.smoke import smoke_command
-from aibench.cli.stage import staged_command, unpack_command
+from aibench.cli.stage import broadcast_command, staged_command, unpack_command
 from aibench.cli.text import printable
 from aibench.errors import AibenchError
 
@@ -96,6 +96,7 @@ for _command in (
     proposer_command,
     devices_command,
     network_features_command,
+    broadcast_command,
     staged_command,
     unpack_command,
 ):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from aibench.worker.placement import Place
 
 control_option = click.option(
     "--control",
@@ -34,29 +39,59 @@ first_device_option = click.option(
 @click.option("--worker", help="Name of the worker.")
 @click.option("--pool", help="Instead of a name: ask the master which worker of this pool to be.")
 @click.option("--ranks", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Nodes that share the ranks; this is one of them.",
+)
 @device_option
 @first_device_option
 def worker_command(
-    control_file: Path, worker: str | None, pool: str | None, ranks: int, device: str, first_device: int
+    control_file: Path,
+    worker: str | None,
+    pool: str | None,
+    ranks: int,
+    nodes: int,
+    device: str,
+    first_device: int,
 ) -> None:
     """Start a worker's gang on this node; launchers call this.
+
+    With neither --worker nor --pool, the rank that mpirun or srun gave this process says which worker it is:
+    rank 0 is w0 or, with --nodes 2, ranks 0 and 1 are.
 
     \b
     Example:
       aibench worker --control runs/x/control.json --worker w0 --ranks 2 --device cpu
       aibench worker --control runs/x/control.json --worker w1 --ranks 8 --device simulated
+      mpirun -np 8 aibench worker --control runs/x/control.json --ranks 4
     """
     from aibench.api.launcher import SIMULATED
-    from aibench.worker.agent import WorkerSettings, become_gang
+    from aibench.worker.agent import become_gang
+    from aibench.worker.meeting import arrange_meeting
+    from aibench.worker.settings import WorkerSettings
 
+    if ranks % nodes or (pool is not None and nodes > 1):
+        raise click.UsageError(f"--nodes {nodes}: expected a divisor of --ranks {ranks}, and no --pool")
+    place = _place(nodes, is_named=worker is not None) if pool is None else None
+    if worker is None and place is not None:
+        worker = f"w{place.rank // nodes}"
+        first_device += (place.local_rank or 0) * (ranks // nodes)
     name = _worker_name(control_file, worker, pool)
     if name is None:
         return
     settings = WorkerSettings(
-        control_file=control_file, worker=name, num_ranks=ranks, device=device, first_device=first_device
+        control_file=control_file,
+        worker=name,
+        num_ranks=ranks,
+        num_nodes=nodes,
+        device=device,
+        first_device=first_device,
     )
     if device != SIMULATED:
-        become_gang(settings)
+        become_gang(settings, arrange_meeting(settings, place, os.environ) if place and nodes > 1 else None)
 
     from aibench.worker.simulated import run_simulated
 
@@ -149,6 +184,18 @@ def _worker_name(control_file: Path, worker: str | None, pool: str | None) -> st
     from aibench.worker.enlist import enlist
 
     return enlist(control_file, pool)
+
+
+def _place(num_nodes: int, *, is_named: bool) -> Place | None:
+    """This process among its gang's nodes or, without a name, among the nodes of all workers."""
+    from aibench.worker.placement import find_place, node_place
+
+    if is_named:
+        return node_place(os.environ, num_nodes) if num_nodes > 1 else None
+    place = find_place(os.environ)
+    if place is None:
+        raise click.UsageError("give --worker or --pool; only a process of mpirun or srun can do without")
+    return place
 
 
 def _log_to_stderr() -> None:

@@ -6,7 +6,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -133,7 +133,7 @@ def resume_command(directory: Path, detach: bool, quiet: bool) -> None:
     if host is None:
         if detach:
             raise click.UsageError("--detach: the master of this run runs in this process")
-        _resume_here(resolved, directory, quiet=quiet)
+        finish(_resume(resolved, directory, quiet=quiet), directory)
         return
     from aibench.cli.hosted import follow
     from aibench.master.submission import resubmit
@@ -143,14 +143,13 @@ def resume_command(directory: Path, detach: bool, quiet: bool) -> None:
     sys.exit(0 if detach else follow(host, submission, directory.absolute(), quiet=quiet))
 
 
-def _resume_here(resolved: ResolvedRun, directory: Path, *, quiet: bool, run: str = "") -> None:
+def _resume(resolved: ResolvedRun, directory: Path, *, quiet: bool, run: str = "") -> RunOutcome:
     from aibench.cli.progress import watch
     from aibench.master.run import resume_run
 
     configure_logging()
     with watch(resolved, quiet=quiet) as on_progress:
-        outcome = resume_run(resolved, directory, on_progress, run=run)
-    finish(outcome, directory)
+        return resume_run(resolved, directory, on_progress, run=run)
 
 
 @click.command("master", hidden=True)
@@ -165,13 +164,13 @@ def master_command(directory: Path, run: str) -> None:
 
     layout = RunLayout(directory.absolute(), run)
     if layout.journal.is_file() and layout.journal.stat().st_size:
-        _resume_here(resolve_for_resume(directory), directory, quiet=False, run=run)
+        _finish_submitted(_resume(resolve_for_resume(directory), directory, quiet=False, run=run))
         return
     resolved = resolve(load_config(str(layout.config)))
     configure_logging()
     with watch(resolved, quiet=False) as on_progress:
         outcome = start_submitted_run(resolved, layout, on_progress)
-    finish(outcome, directory)
+    _finish_submitted(outcome)
 
 
 def default_root(name: str) -> Path:
@@ -191,6 +190,13 @@ def finish(outcome: RunOutcome, root: Path) -> None:
 
     print_summary(outcome.report, root)
     sys.exit(exit_status(outcome.report, outcome.signal_number))
+
+
+def _finish_submitted(outcome: RunOutcome) -> NoReturn:
+    """Leave the result to whoever follows or fetches; the log gets one line."""
+    report = outcome.report
+    click.echo(f"aibench: the run ended: {report.end_reason} {report.end_detail}".rstrip(), err=True)
+    sys.exit(exit_status(report, outcome.signal_number))
 
 
 def exit_status(report: Report, signal_number: int | None) -> int:

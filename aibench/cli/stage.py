@@ -34,6 +34,21 @@ def staged_command(manifest: Path, into: Path, parts: Path) -> None:
     click.echo(msgspec.json.encode(report(read_parcel(manifest), into, parts)).decode())
 
 
+@click.command("broadcast", hidden=True)
+@manifest_option
+@into_option
+@parts_option
+def broadcast_command(manifest: Path, into: Path, parts: Path) -> None:
+    """Bring a parcel that lies beside its manifest to all nodes; mpirun starts this once on each."""
+    import shutil
+
+    from aibench.staging.broadcast import broadcast
+    from aibench.staging.pack import read_parcel
+
+    broadcast(read_parcel(manifest), manifest.parent, into, parts, lambda text: click.echo(f"stage: {text}"))
+    shutil.rmtree(parts, ignore_errors=True)
+
+
 @click.command("unpack", hidden=True)
 @manifest_option
 @into_option

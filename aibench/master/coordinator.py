@@ -62,7 +62,7 @@ from aibench.search.pool import Fate
 from aibench.search.search import Search
 
 BARRIER_POLL_S = 0.25
-MAX_POLLS_PER_S = 250
+MAX_POLLS_PER_S = 200
 """Of all workers together while they wait for the start: when it comes, each of them is a claim."""
 MIN_FAILURES_IN_ROW = 10
 """As many, and three per worker, end the run: it is not the trials' fault."""

@@ -12,7 +12,7 @@ THRESHOLDS = (50_000, 20, 100)
 
 @contextlib.contextmanager
 def rare_collections() -> Iterator[None]:
-    """Collect rarely inside the block, and never what is there already: workers wait meanwhile."""
+    """Collect rarely in the block, and never what is there already: workers wait while it is looked at."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from aibench.api.launcher import worker_folder
 from aibench.errors import RunFolderError
+from aibench.private_file import write_private
+
+__all__ = ["RunLayout", "write_private"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class RunLayout:
 
     def worker_dir(self, worker: str) -> Path:
         """Output of one worker."""
-        return self.root / "workers" / worker
+        return worker_folder(self.root, worker)
 
     def create(self) -> None:
         """Make the folder.
@@ -133,21 +137,3 @@ class RunLayout:
             except OSError as error:
                 raise RunFolderError(f"{self.lock}: cannot be locked ({error.strerror})") from error
             yield
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all.
-
-    Raises:
-        RunFolderError: It cannot be written.
-    """
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror})") from error

@@ -21,7 +21,7 @@ from aibench.counting import RULES_VERSION
 from aibench.errors import ConfigError, DataError, JournalError, RunFolderError
 from aibench.journal import Journal, read_journal
 from aibench.master.clock import RunClock, read_anchor
-from aibench.master.control import bind
+from aibench.master.control import allow_connections, bind
 from aibench.master.layout import RunLayout
 from aibench.master.loop import Master, ProgressCallback, RunOutcome, leave_folder, worker_specs
 from aibench.master.staging import staged
@@ -34,10 +34,11 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
     Raises:
         RunFolderError: The folder is not empty or cannot be written.
         LauncherError: The workers cannot be placed; nothing was written.
+        ConfigError: They are more than this system can hold connections with, or the address is taken.
     """
     layout = RunLayout(root.absolute())
     resolved.launcher.check(worker_specs(resolved.config, layout))
-    with bind(control_host(resolved), resolved.config.control.port) as listener:
+    with _listen(resolved) as listener:
         layout.create()
         return _start(resolved, layout, listener, on_progress)
 
@@ -49,9 +50,10 @@ def start_submitted_run(
 
     Raises:
         LauncherError: The workers cannot be placed.
+        ConfigError: They are more than this system can hold connections with, or the address is taken.
     """
     resolved.launcher.check(worker_specs(resolved.config, layout))
-    with bind(control_host(resolved), resolved.config.control.port) as listener:
+    with _listen(resolved) as listener:
         return _start(resolved, layout, listener, on_progress)
 
 
@@ -108,12 +110,18 @@ def resume_run(
         _check_same_data(resolved, history)
         assert history.last is not None
         clock = RunClock(history.anchors, last_s=history.last.t_s)
+        allow_connections(resolved.config.num_workers)
         resolved = staged(resolved, layout)
         if journal.damage:
             _cut_off(layout.journal, journal.intact_bytes)
         with _listen_again(resolved, layout) as listener:
             master = Master(resolved, layout, listener, clock, history, on_progress)
             return asyncio.run(master.run(RunResumed(anchor=read_anchor(), clock=clock.source)))
+
+
+def _listen(resolved: ResolvedRun) -> socket.socket:
+    allow_connections(resolved.config.num_workers)
+    return bind(control_host(resolved), resolved.config.control.port)
 
 
 def control_host(resolved: ResolvedRun) -> str:

@@ -13,7 +13,6 @@ from aibench.config import ResolvedRun
 from aibench.errors import ConfigError
 from aibench.master.layout import RunLayout
 from aibench.master.loop import worker_specs
-from aibench.score.units import binary
 from aibench.staging.pack import pack, rate_text
 
 logger = logging.getLogger(__name__)
@@ -51,8 +50,12 @@ def _bring(resolved: ResolvedRun, layout: RunLayout, name: str, source: Path) ->
     order = StageOrder(parcel=parcel, source=archive / name, directory=Path(stage.directory))
     began_s = time.monotonic()
     resolved.launcher.stage(order, worker_specs(resolved.config, layout), logger.info)
-    rate = rate_text(parcel.size_bytes, time.monotonic() - began_s)
-    logger.info("%s: %s at %s on every node, %s", name, binary(parcel.size_bytes), order.destination, rate)
+    logger.info(
+        "%s: %s, workers use %s",
+        name,
+        rate_text(parcel.size_bytes, time.monotonic() - began_s),
+        order.destination,
+    )
     return order.destination
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from aibench.api.events import (
     ClockAnchor,
     EpochFinished,
@@ -23,15 +21,7 @@ from aibench.api.events import (
 )
 from aibench.errors import JournalError
 from aibench.journal import Record
-
-
-# gc=False here and in the events: nothing of them can be part of a cycle, and a long run has millions.
-class TimedEpoch(msgspec.Struct, frozen=True, gc=False):
-    """A finished epoch, when the master heard of it, and how many trials had been closed by then."""
-
-    t_s: float
-    finished: EpochFinished
-    num_closed_trials: int
+from aibench.score.epoch_log import EpochLog, TimedEpoch
 
 
 @dataclass(slots=True)
@@ -40,9 +30,12 @@ class TrialHistory:
 
     claimed_s: float
     claimed: TrialClaimed
-    epochs: list[TimedEpoch] = field(default_factory=list)
     closed_s: float | None = None
     closed: TrialClosed | None = None
+    epochs: EpochLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.epochs = EpochLog(self.number, self.claimed.parameters)
 
     @property
     def number(self) -> int:
@@ -74,7 +67,7 @@ class TrialHistory:
     @property
     def errors(self) -> list[float]:
         """Top-1 validation errors of its epochs, in order."""
-        return [timed.finished.result.error for timed in self.epochs]
+        return self.epochs.errors()
 
     @property
     def search_error(self) -> float | None:

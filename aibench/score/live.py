@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aibench.score.history import RunHistory, TimedEpoch, TrialHistory
+from aibench.score.epoch_log import TimedEpoch
+from aibench.score.history import RunHistory, TrialHistory
 from aibench.score.score import Sample, epoch_ops, floored_error
 
 

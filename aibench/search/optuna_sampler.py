@@ -18,7 +18,7 @@ from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
 
 # What an ask of TPE costs grows with the results in the study; it holds at most twice as many as this.
-NUM_LATEST_RESULTS = 1000
+NUM_LATEST_RESULTS = 500
 
 # Of generations of 50, Optuna's default, a short run would see one, and the first is random.
 NSGA_POPULATION_SIZE = 20
@@ -28,7 +28,7 @@ MakeSampler = Callable[[Distributions, int], BaseSampler]
 
 
 class OptunaSampler:
-    """A `Sampler` that learns from the latest thousand or two of results.
+    """A `Sampler` that learns from the latest 500 to 1,000 results.
 
     Optuna's own trials only carry the draws. Results enter the study as finished trials of their own:
     restored and asked ones are then the same, and old ones can be left behind.

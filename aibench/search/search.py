@@ -10,7 +10,7 @@ import msgspec
 from aibench.api.events import Lineage
 from aibench.api.space import Domain
 from aibench.api.workload import HyperParameters
-from aibench.architecture import Architecture
+from aibench.architecture import Architecture, Node, Shape
 from aibench.architecture.graph import ArchitectureDocument
 from aibench.architecture.morphs import Kinds
 from aibench.counting import count
@@ -28,6 +28,8 @@ from aibench.search.neutral import Specialise, lasting_kinds
 from aibench.search.pool import Admission, Fate, ProposalPool
 from aibench.search.random_search import RandomArchitectureSearch
 
+MAX_KNOWN_PARTS = 100_000
+"""Layers and shapes that networks share."""
 MAX_POOL_SIZE = 256
 MIN_WANTED_PROPOSALS = 4
 MIN_MISSED_TRIALS = 16
@@ -102,6 +104,7 @@ class Search:
         self._pool = ProposalPool(max_size=MAX_POOL_SIZE, max_missed=max(MIN_MISSED_TRIALS, num_proposals))
         self._told: list[Told] = []
         self._running: dict[int, Architecture] = {}
+        self._known_parts: dict[Node | Shape, Node | Shape] = {}
 
     @property
     def num_waiting_proposals(self) -> int:
@@ -177,6 +180,7 @@ class Search:
         self._hyper_parameters.tell(trial, None if error is None else 1.0 - error)
         architecture = self._running.pop(trial)
         neutral = self._fitting.neutralised(architecture)
+        self._share(neutral)
         if error is not None:
             self._trained_hashes.setdefault(neutral.content_hash, architecture.content_hash)
         self._architectures.tell(neutral, error)
@@ -233,7 +237,13 @@ class Search:
         assert fitted is not None
         return proposal, fitted
 
+    def _share(self, architecture: Architecture) -> None:
+        if len(self._known_parts) > MAX_KNOWN_PARTS:
+            self._known_parts.clear()
+        architecture.share(self._known_parts)
+
     def _claim(self, trial: int, architecture: Architecture) -> None:
+        self._share(architecture)
         self._running[trial] = architecture
         neutral = self._fitting.neutralised(architecture)
         self._claimed_hashes.setdefault(neutral.content_hash, architecture.content_hash)

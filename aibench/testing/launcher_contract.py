@@ -8,7 +8,7 @@ engine but what `Launcher` promises.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,10 +67,19 @@ class Stage:
     Args:
         make: Makes a launcher of one and the same run.
         patience_s: How long the engine may take to do what it was asked.
+        replaces_by_itself: Whether a new life may have begun before it was asked for.
     """
 
-    def __init__(self, make: Callable[[], Launcher], folder: Path, patience_s: float) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Launcher],
+        folder: Path,
+        patience_s: float,
+        *,
+        replaces_by_itself: bool = False,
+    ) -> None:
         self._make = make
+        self._replaces_by_itself = replaces_by_itself
         self._launchers: list[Launcher] = []
         self.folder = folder
         self.patience_s = patience_s
@@ -129,7 +138,17 @@ class Stage:
         """Start workers and wait for a new life of each."""
         wanted = len(self.lives()) + len(workers)
         launcher.start(workers)
-        self.eventually(lambda: len(self.lives()) >= wanted)
+        if self._replaces_by_itself:
+            self.eventually(lambda: self._live(launcher, workers))
+        else:
+            self.eventually(lambda: len(self.lives()) >= wanted)
+
+    def _live(self, launcher: Launcher, workers: Sequence[WorkerSpec]) -> bool:
+        """Whether the workers live; those that ended meanwhile, perhaps by the same `kill`, are renewed."""
+        states = launcher.states({})
+        if ended := [worker for worker in workers if states[worker.worker].state.is_terminal]:
+            launcher.start(ended)
+        return len(self.living()) >= len(workers)
 
     def close(self) -> None:
         """Stop everything."""
@@ -177,7 +196,12 @@ class LauncherContract:
     @pytest.fixture
     def stage(self, tmp_path: Path) -> Iterator[Stage]:
         """The stage of one test."""
-        made = Stage(self.make_launcher, self.shared_folder(tmp_path), self.patience_s)
+        made = Stage(
+            self.make_launcher,
+            self.shared_folder(tmp_path),
+            self.patience_s,
+            replaces_by_itself=self.replaces_by_itself,
+        )
         yield made
         made.close()
 

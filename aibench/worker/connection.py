@@ -62,17 +62,34 @@ class Connection:
             raise MasterAwayError(f"{path}: HTTP {response.status_code}, not the master's words") from error
         raise ProtocolError(response.status_code, refusal.error, must_join=refusal.must_join)
 
-    def call_until(self, path: str, message: Message, reply_type: type[Reply], *, timeout_s: float) -> Reply:
+    @property
+    def is_run_over(self) -> bool:
+        """Whether a master that ended its run took the address away; one that died leaves it."""
+        return not self._control_file.exists()
+
+    def call_until(
+        self,
+        path: str,
+        message: Message,
+        reply_type: type[Reply],
+        *,
+        timeout_s: float,
+        ends_with_run: bool = False,
+    ) -> Reply:
         """Ask until the master answers.
+
+        Args:
+            ends_with_run: Whether to give up when the run is over.
 
         Raises:
             MasterAwayError: It did not within ``timeout_s``.
             ProtocolError: It refused.
         """
+        is_late = tenacity.stop_after_delay(timeout_s)
         retrying: Callable[..., Reply] = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(MasterAwayError),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=MAX_RETRY_PAUSE_S),
-            stop=tenacity.stop_after_delay(timeout_s),
+            stop=lambda state: is_late(state) or (ends_with_run and self.is_run_over),
             reraise=True,
         )
         return retrying(self.call, path, message, reply_type)

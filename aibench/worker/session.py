@@ -33,11 +33,18 @@ from aibench.api.workload import EpochResult, Progress, TrialSpec
 from aibench.errors import MasterAwayError, ProtocolError
 from aibench.worker.agent import GANG_PID_VARIABLE
 from aibench.worker.connection import Connection, Reply
+from aibench.worker.meeting import close_meeting
 
 logger = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 120.0
+FAREWELL_S = 60.0
+"""From the end of a run that nobody told this worker of to its own, whatever it trains then."""
 MAX_REASON_LENGTH = 2000
+
+
+class _RunIsOverError(Exception):
+    """The master ended the run while it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Session:
         self._to_stop: set[int] = set()
         self._num_joins = 0
         self._stop = threading.Event()
+        self._closing = threading.Event()
         self._heart: threading.Thread | None = None
         self._master_timeout_s = JOIN_TIMEOUT_S
 
@@ -135,6 +143,7 @@ class Session:
     def close(self) -> None:
         """Send what is queued, then hang up; nothing is claimed any more."""
         self._stop.set()
+        self._closing.set()
         if self._heart is not None:
             self._heart.join()
         self._outbox.shutdown()
@@ -161,9 +170,15 @@ class Session:
         try:
             return self._patiently(
                 lambda: self._connection.call_until(
-                    "/v1/claim", request, ClaimReply, timeout_s=self._master_timeout_s
+                    "/v1/claim",
+                    request,
+                    ClaimReply,
+                    timeout_s=self._master_timeout_s,
+                    ends_with_run=True,
                 )
             )
+        except _RunIsOverError:
+            return ClaimReply(stop=True)
         except ProtocolError as error:
             if not error.must_join:
                 raise
@@ -173,7 +188,11 @@ class Session:
         try:
             reply = self._patiently(
                 lambda: self._connection.call_until(
-                    path, message, Acknowledgement, timeout_s=self._master_timeout_s
+                    path,
+                    message,
+                    Acknowledgement,
+                    timeout_s=self._master_timeout_s,
+                    ends_with_run=True,
                 )
             )
             if reply.stop_trial:
@@ -182,6 +201,8 @@ class Session:
                 self._stop.set()
             else:  # at the end of a run, an answer does not say that anything was recorded
                 logger.info("trial %d: the master has recorded %s", trial, _content(message))
+        except _RunIsOverError:
+            return
         except ProtocolError as error:
             logger.warning("trial %d is given up: %s", trial, error)
             self._given_up.add(trial)
@@ -220,6 +241,9 @@ class Session:
         try:
             return call()
         except MasterAwayError as error:
+            if self._connection.is_run_over:
+                self._stop.set()
+                raise _RunIsOverError from error
             leave(f"the master stayed away: {error}")
             raise
 
@@ -238,9 +262,13 @@ class Session:
                 heard = time.monotonic()
                 self._heed(error, message.trial, num_joins)
             except MasterAwayError as error:
-                if time.monotonic() - heard > self._master_timeout_s and not self._stop.is_set():
+                if self._heartbeat_connection.is_run_over:
+                    self._stop.set()
+                elif time.monotonic() - heard > self._master_timeout_s and not self._stop.is_set():
                     leave(f"the master stayed away: {error}")
         self._heartbeat_connection.close()
+        if self._heartbeat_connection.is_run_over and not self._closing.wait(FAREWELL_S):
+            leave("the run is over")
 
     def _heartbeat(self) -> HeartbeatRequest:
         return HeartbeatRequest(
@@ -288,6 +316,7 @@ def _leave_if_failed(sent: Future[None]) -> None:
 
 
 def leave(reason: str) -> None:
-    """End the whole worker from any thread: torchrun above ends all ranks."""
+    """End the whole worker from any thread: torchrun above ends all ranks, as do those of other nodes."""
     logger.error("%s: this worker ends", reason)
+    close_meeting(os.environ)
     os.kill(int(os.environ[GANG_PID_VARIABLE]), signal.SIGTERM)

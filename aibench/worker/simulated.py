@@ -18,8 +18,9 @@ from aibench.api.events import Device
 from aibench.api.launcher import SIMULATED
 from aibench.api.protocol import JoinRequest
 from aibench.api.workload import Gang
-from aibench.worker.agent import GANG_PID_VARIABLE, WorkerSettings
+from aibench.worker.agent import GANG_PID_VARIABLE
 from aibench.worker.leader import Leader
+from aibench.worker.settings import WorkerSettings
 
 
 def run_simulated(settings: WorkerSettings) -> None:

@@ -1,6 +1,11 @@
-"""The real master, as its own command, with up to 4,096 simulated workers; ratios against one worker."""
+"""The real master, as its own command, with 1 to 4,096 simulated workers on trials of ten minutes.
+
+Time is compressed: trials, epochs and heartbeats come faster than in life by the factor that is printed, and
+are as many per trial. Latencies are not compressed, so that a run as long as life would lose less.
+"""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -9,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ import msgspec
 import psutil
 import pytest
 import yaml
-from support.crowd import Findings, RawConnection, SimulatedWorker, connect
+from support.crowd import Crowd, Findings
 from support.outside_launcher import install_outside_launcher
 
 from aibench.api.protocol import ControlAddress
@@ -27,10 +31,28 @@ pytestmark = pytest.mark.bench
 
 TRIAL_S = 600.0
 EPOCHS = 60
-JOINS_PER_S = 500
 ROOT = Path(__file__).parents[2]
-# Workers, by how much time is compressed, and how long this machine is asked to endure it.
-STEPS = ((1, 100.0, 30.0), (8, 100.0, 30.0), (64, 100.0, 30.0), (512, 30.0, 60.0), (4096, 4.0, 240.0))
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How many workers, by how much their time is compressed, and for how long they are watched."""
+
+    num_workers: int
+    compression: float
+    watched_s: float
+
+
+STEPS = (
+    Step(num_workers=1, compression=100, watched_s=40),
+    Step(num_workers=8, compression=100, watched_s=40),
+    Step(num_workers=64, compression=50, watched_s=40),
+    Step(num_workers=512, compression=16, watched_s=60),
+    Step(num_workers=4096, compression=2, watched_s=300),
+)
+ALLOWED = {"claim p99": 50.0, "core": 1.0, "peak memory": 500.0, "lost": 0.005}
+"""Milliseconds, share, megabytes, share."""
 
 CONFIG: dict[str, Any] = {
     "name": "scale",
@@ -44,141 +66,135 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What one crowd and its master cost."""
+    """What one crowd and its master cost; the peak is that of serving, the last one includes the report."""
 
-    num_workers: int
-    compression: float
     findings: Findings
     elapsed_s: float
-    master_cpu_s: float
+    core: float
     peak_mb: float
-    peak_after_mb: float
-    ending_s: float
+    last_peak_mb: float
 
+    def claim_ms(self, percent: int) -> float:
+        cuts = statistics.quantiles(self.findings.claims_s, n=100, method="inclusive")
+        return cuts[percent - 1] * 1000
 
-@contextmanager
-def running_master(folder: Path, num_workers: int) -> Iterator[subprocess.Popen[bytes]]:
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump({**CONFIG, "workers": [{"count": num_workers, "device": "simulated"}]}))
-    paths = [str(ROOT), str(ROOT / "tests"), str(install_outside_launcher(folder / "plugins"))]
-    with (folder / "master.log").open("wb") as log:
-        master = subprocess.Popen(
-            [*MASTER, "run", str(config), "--out", str(folder / "run")],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
+    @property
+    def lost(self) -> float:
+        return self.findings.lost_s / (self.findings.lost_s + self.findings.busy_s)
+
+    def row(self, step: Step, alone_ms: float) -> str:
+        found, p99_ms = self.findings, self.claim_ms(99)
+        return (
+            f"{step.num_workers:7} {step.compression:7.0f} {len(found.claims_s) / self.elapsed_s:9.1f} "
+            f"{found.num_requests / self.elapsed_s:11.0f} {self.claim_ms(50):7.1f} ms {p99_ms:5.1f} ms "
+            f"= {p99_ms / alone_ms:4.1f} ×  {self.core:6.1%} {self.peak_mb:4.0f} ({self.last_peak_mb:.0f}) "
+            f"{self.lost:9.4%}"
         )
-        try:
-            yield master
-        finally:
-            master.kill()
-            master.wait()
 
 
-MASTER = (sys.executable, "-m", "aibench")
+class MasterProcess:
+    """``aibench run`` and what the system says of it."""
+
+    def __init__(self, folder: Path, num_workers: int) -> None:
+        config = folder / "config.yaml"
+        workers = [{"count": num_workers, "device": "simulated"}]
+        config.write_text(yaml.safe_dump({**CONFIG, "workers": workers}))
+        paths = [ROOT, ROOT / "tests", install_outside_launcher(folder / "plugins")]
+        self.log = folder / "master.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "aibench", "run", str(config), "--out", str(folder / "run")],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._control = folder / "run" / "control.json"
+
+    def address(self) -> ControlAddress:
+        while not self._control.exists():
+            assert self._process.poll() is None, self.log.read_text()
+            time.sleep(POLL_S)
+        return msgspec.json.decode(self._control.read_bytes(), type=ControlAddress)
+
+    def cpu_s(self) -> float:
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
+
+    def peak_mb(self) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+    def end(self) -> float:
+        """Interrupt it; its last peak, reports included."""
+        self._process.send_signal(signal.SIGINT)
+        peak_mb = self.peak_mb()
+        while self._process.poll() is None:
+            with contextlib.suppress(OSError, IndexError):
+                peak_mb = self.peak_mb()
+            time.sleep(POLL_S)
+        assert self._process.returncode == 128 + signal.SIGINT, self.log.read_text()
+        return peak_mb
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
-def peak_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
-
-
-async def work(folder: Path, master_pid: int, num_workers: int, compression: float, last_s: float) -> Figures:
-    control = folder / "run" / "control.json"
-    while not control.exists():
-        assert psutil.Process(master_pid).status() != psutil.STATUS_ZOMBIE, (
-            folder / "master.log"
-        ).read_text()
-        await asyncio.sleep(0.1)
-    address = msgspec.json.decode(control.read_bytes(), type=ControlAddress)
-    findings = Findings()
-    ends_s = float("inf")
-    connections: list[RawConnection] = [await connect(address) for _ in range(num_workers)]
-    workers = []
-    for number, connection in enumerate(connections):
-        worker = SimulatedWorker(
-            f"w{number}",
-            connection,
-            findings,
-            trial_s=TRIAL_S / compression,
-            compression=compression,
-            is_over=lambda: time.perf_counter() > ends_s,
-        )
-        workers.append(asyncio.create_task(worker.serve()))
-        await asyncio.sleep(1 / JOINS_PER_S)
-    while not findings.claims_s:
-        await asyncio.sleep(0.01)
-        for worker in workers:
-            if worker.done():
-                worker.result()
-    began_s, began_cpu_s, requests = time.perf_counter(), cpu_s(master_pid), findings.num_requests
-    ends_s = began_s + last_s
-    await asyncio.sleep(last_s)
-    elapsed_s, used_s, peak = (
-        time.perf_counter() - began_s,
-        cpu_s(master_pid) - began_cpu_s,
-        peak_mb(master_pid),
-    )
-    findings.num_requests -= requests
-    for worker in workers:
-        worker.cancel()
-    for result in await asyncio.gather(*workers, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result
-    assert not findings.problems, findings.problems[0]
-    os.kill(master_pid, signal.SIGINT)
-    after, ending_s = peak, time.perf_counter()
-    while psutil.Process(master_pid).status() != psutil.STATUS_ZOMBIE:
-        try:
-            after = max(after, peak_mb(master_pid))
-        except (OSError, IndexError):
-            break
-        await asyncio.sleep(0.05)
-    ending_s = time.perf_counter() - ending_s
-    for connection in connections:
-        connection.close()
+async def watch(master: MasterProcess, step: Step) -> Figures:
+    trial_s = TRIAL_S / step.compression
+    async with Crowd(
+        master.address(), step.num_workers, trial_s=trial_s, compression=step.compression
+    ) as crowd:
+        await crowd.first_claim()
+        began_s, began_cpu_s = time.perf_counter(), master.cpu_s()
+        num_before = crowd.findings.num_requests
+        await asyncio.sleep(step.watched_s)
+        elapsed_s, core_s = time.perf_counter() - began_s, master.cpu_s() - began_cpu_s
+        crowd.findings.num_requests -= num_before
+        peak_mb = master.peak_mb()
     return Figures(
-        num_workers=num_workers,
-        compression=compression,
-        findings=findings,
+        findings=crowd.findings,
         elapsed_s=elapsed_s,
-        master_cpu_s=used_s,
-        peak_mb=peak,
-        peak_after_mb=after,
-        ending_s=ending_s,
+        core=core_s / elapsed_s,
+        peak_mb=peak_mb,
+        last_peak_mb=await asyncio.to_thread(master.end),
     )
 
 
-def measured(folder: Path, num_workers: int, compression: float, last_s: float) -> Figures:
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """This process's own pauses are not the master's."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def measure(folder: Path, step: Step) -> Figures:
     folder.mkdir()
-    with running_master(folder, num_workers) as master:
-        gc.collect()
-        gc.disable()
-        try:
-            return asyncio.run(work(folder, master.pid, num_workers, compression, last_s))
-        finally:
-            gc.enable()
+    master = MasterProcess(folder, step.num_workers)
+    try:
+        with without_collections():
+            return asyncio.run(watch(master, step))
+    finally:
+        master.kill()
 
 
 def test_masters_of_one_to_4096_workers(tmp_path: Path) -> None:
-    print()
-    first = None
-    p50 = 0.0
-    for num_workers, compression, last_s in STEPS:
-        figures = measured(tmp_path / str(num_workers), num_workers, compression, last_s)
-        found = figures.findings
-        cut = statistics.quantiles(found.claims_s, n=100)
-        p50, p99 = cut[49] * 1000, cut[98] * 1000
-        first = first or p99 or 1e-9
-        print(
-            f"{num_workers:5} workers, time × {compression:3.0f}: {len(found.claims_s) / figures.elapsed_s:6.1f} claims/s "
-            f"{found.num_requests / figures.elapsed_s:6.0f} requests/s  claim p50 {p50:6.2f} p99 {p99:7.2f} max {max(found.claims_s) * 1000:.0f} ms "
-            f"({p99 / first:5.1f} ×)  core {figures.master_cpu_s / figures.elapsed_s:6.1%}  "
-            f"peak {figures.peak_mb:4.0f} MB, at end {figures.peak_after_mb:4.0f} MB in {figures.ending_s:.1f} s  lost {found.lost_s / (found.busy_s + found.lost_s):.4%} trials {found.num_trials}",
-            flush=True,
-        )
+    print(f"\ntrials of {TRIAL_S:.0f} s and {EPOCHS} epochs, {len(os.sched_getaffinity(0))} cores here, "
+          f"load {os.getloadavg()[0]:.1f} before")  # fmt: skip
+    print("workers  time ×  claims/s  requests/s  claim p50      p99            core  MB (report)  lost")
+    alone_ms = None
+    for step in STEPS:
+        figures = measure(tmp_path / str(step.num_workers), step)
+        p99_ms = figures.claim_ms(99)
+        alone_ms = alone_ms or p99_ms
+        print(figures.row(step, alone_ms), flush=True)
+    reached = {
+        "claim p99": p99_ms,
+        "core": figures.core,
+        "peak memory": max(figures.peak_mb, figures.last_peak_mb),
+        "lost": figures.lost,
+    }
+    shares = ", ".join(f"{name} {value / ALLOWED[name]:.2f} ×" for name, value in reached.items())
+    print(f"of what is allowed with {step.num_workers}: {shares}")

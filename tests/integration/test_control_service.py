@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -31,7 +32,7 @@ from aibench.api.protocol import (
 from aibench.architecture import Shape
 from aibench.architecture.resnet import resnet
 from aibench.errors import ConfigError
-from aibench.master.control import MAX_BODY_BYTES, bind
+from aibench.master.control import MAX_BODY_BYTES, allow_connections, bind
 from aibench.score.html import render_html
 from aibench.score.report import build_report
 
@@ -422,6 +423,44 @@ def test_an_address_that_is_not_here_is_refused(host: str) -> None:
     with pytest.raises(ConfigError) as refused:
         bind(host, 0)
     assert str(refused.value).startswith(f"control.host: cannot listen on {host}:0 (")
+
+
+def test_connections_do_not_wait_for_acknowledgements_of_half_answers() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "limits", "expected"),
+    [
+        (100, (1024, 4096), None),
+        (1000, (1024, 4096), (3256, 4096)),
+        (1000, (1024, resource.RLIM_INFINITY), (3256, resource.RLIM_INFINITY)),
+        (1000, (resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_many_workers_get_as_many_open_files_as_they_take(
+    num_workers: int,
+    limits: tuple[int, int],
+    expected: tuple[int, int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: given.append(wanted))
+    allow_connections(num_workers)
+    assert given == ([] if expected is None else [expected])
+
+
+def test_more_workers_than_the_system_has_files_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    with pytest.raises(ConfigError) as refused:
+        allow_connections(2000)
+    assert str(refused.value) == (
+        "workers: 2000 workers take up to 6256 open files, this system allows 4096 (ulimit -Hn)"
+    )
 
 
 def test_bodies_of_answers_are_json(master: ServedMaster) -> None:

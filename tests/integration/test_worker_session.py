@@ -393,6 +393,31 @@ def test_a_worker_leaves_when_the_master_stays_away(stage: Stage, monkeypatch: p
     assert reasons[0].startswith("the master stayed away: /v1/heartbeat: ")
 
 
+def test_a_worker_that_missed_the_end_of_the_run_ends_when_the_address_is_taken_away(stage: Stage) -> None:
+    master = stage.serve()
+    session = stage.session()
+    session.join()
+    spec = claimed(session)
+    master.stop()
+    session.report_epoch(spec.trial, epoch_result(1), search_wait_s=0.0)
+    assert session.is_wanted(spec.trial), "a master that is merely away comes back"
+    stage.control_file.unlink()
+    eventually(lambda: not session.is_wanted(spec.trial))
+    assert session.claim().result(WAIT_S).spec is None
+
+
+def test_ranks_that_do_not_end_with_the_run_are_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons: list[str] = []
+    monkeypatch.setattr(session_module, "leave", reasons.append)
+    monkeypatch.setattr(session_module, "FAREWELL_S", 0.05)
+    master = stage.serve()
+    session = stage.session()
+    session.join()
+    stage.control_file.unlink()
+    master.stop()
+    eventually(lambda: reasons == ["the run is over"])
+
+
 def test_long_reasons_are_cut_to_what_the_protocol_takes(stage: Stage) -> None:
     master = stage.serve()
     session = stage.session()

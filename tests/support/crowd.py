@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 from aibench import __version__
@@ -39,6 +39,7 @@ from workloads.synthetic.curve import ErrorCurve
 Result = TypeVar("Result")
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
+JOINS_PER_S = 500
 TRIAL_SPREAD = 0.5
 """Trials take their nominal time times 1 ± this, evenly."""
 DEVICES = (Device(kind="simulated", name="simulated", memory_bytes=None),)
@@ -111,10 +112,10 @@ class RawConnection(asyncio.Protocol):
 
 async def connect(address: ControlAddress) -> RawConnection:
     """One connection to the master."""
-    parts = urlsplit(address.url)
-    head = f"Host: {parts.netloc}\r\nAuthorization: Bearer {address.token}\r\n"
+    url = httpx.URL(address.url)
+    head = f"Host: {url.host}\r\nAuthorization: Bearer {address.token}\r\n"
     _, connection = await asyncio.get_running_loop().create_connection(
-        lambda: RawConnection(head), parts.hostname, parts.port
+        lambda: RawConnection(head), url.host, url.port or 0
     )
     return connection
 
@@ -272,3 +273,60 @@ class SimulatedWorker:
             took_s = time.perf_counter() - began_s
         self._findings.num_requests += 1
         return msgspec.json.decode(body, type=reply_type), took_s
+
+
+class Crowd:
+    """Many workers at once, who join one after another as a cluster starts them; ends with its block.
+
+    Raises:
+        AssertionError: At the end: the master refused or left a worker.
+    """
+
+    def __init__(
+        self, address: ControlAddress, num_workers: int, *, trial_s: float, compression: float
+    ) -> None:
+        self.findings = Findings()
+        self._address = address
+        self._num_workers = num_workers
+        self._trial_s = trial_s
+        self._compression = compression
+        self._is_over = False
+        self._connections: list[RawConnection] = []
+        self._serving: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Crowd:
+        for number in range(self._num_workers):
+            connection = await connect(self._address)
+            worker = SimulatedWorker(
+                f"w{number}",
+                connection,
+                self.findings,
+                trial_s=self._trial_s,
+                compression=self._compression,
+                is_over=lambda: self._is_over,
+            )
+            self._connections.append(connection)
+            self._serving.append(asyncio.create_task(worker.serve()))
+            await asyncio.sleep(1 / JOINS_PER_S)
+        return self
+
+    async def first_claim(self) -> None:
+        """Wait until the first worker has a trial."""
+        while not self.findings.claims_s:
+            await asyncio.sleep(0.01)
+            self._check()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._check()
+        self._is_over = True
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        for connection in self._connections:
+            connection.close()
+
+    def _check(self) -> None:
+        assert not self.findings.problems, self.findings.problems[0]
+        for serving in self._serving:
+            if serving.done():
+                serving.result()

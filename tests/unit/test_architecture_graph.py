@@ -107,6 +107,18 @@ def test_canonical_json_is_sorted_and_leaves_defaults_out() -> None:
     assert TINY.to_json() == TINY_JSON
 
 
+def test_networks_share_equal_layers_and_stay_what_they_were() -> None:
+    known: dict[Node | Shape, Node | Shape] = {}
+    one, other = Architecture.from_json(TINY.to_json()), Architecture.from_json(TINY.to_json())
+    assert one.nodes[1] is not other.nodes[1]
+    for network in (one, other):
+        network.share(known)
+        assert (network, network.shapes) == (TINY, TINY.shapes)
+        assert network.to_json() == TINY.to_json()
+    pairs = zip(one.nodes + one.shapes, other.nodes + other.shapes, strict=True)
+    assert all(mine is its for mine, its in pairs)
+
+
 def test_the_content_hash_of_a_network_never_changes() -> None:
     assert TINY.content_hash == TINY_HASH
 

@@ -36,6 +36,7 @@ HIDDEN = [
     "proposer",
     "devices",
     "network-features",
+    "broadcast",
     "staged",
     "unpack",
 ]
@@ -75,12 +76,13 @@ def test_the_set_of_commands_and_their_options_is_pinned() -> None:
             "config",
         ],
         "master": ["--run", "directory"],
-        "worker": ["--control", "--device", "--first-device", "--pool", "--ranks", "--worker"],
+        "worker": ["--control", "--device", "--first-device", "--nodes", "--pool", "--ranks", "--worker"],
         "rank": ["--control", "--device", "--first-device", "--worker"],
         "trainer": [],
         "proposer": ["--control", "--incarnation", "--parent", "--worker"],
         "devices": [],
         "network-features": ["workload"],
+        "broadcast": ["--into", "--manifest", "--parts"],
         "staged": ["--into", "--manifest", "--parts"],
         "unpack": ["--into", "--manifest", "--parts"],
     }

@@ -2,6 +2,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from support.fake_workload import make_config
 
 from aibench.config import RunConfig
 from aibench.config.validate import to_section
@@ -120,6 +121,24 @@ def test_a_mistake_names_key_path_value_and_what_was_expected(changes: dict[Any,
 def test_a_missing_key_is_named(key: str) -> None:
     document = {name: value for name, value in BASE.items() if name != key}
     assert refusal(RunConfig, document) == f"{key}: missing, it has no default"
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "control", "expected_s"),
+    [
+        (64, {}, 5.0),
+        (1000, {}, 5.0),
+        (2000, {}, 10.0),
+        (8000, {}, 20.0),
+        (8000, {"lease_s": 300}, 40.0),
+        (8000, {"heartbeat_s": 50, "lease_s": 150}, 50.0),
+    ],
+)
+def test_many_workers_are_heard_less_often_but_thrice_in_a_lease(
+    num_workers: int, control: dict[str, Any], expected_s: float
+) -> None:
+    config = make_config(workers=[{"count": num_workers}], control=control)
+    assert config.heartbeat_s == expected_s
 
 
 def test_both_limits_may_be_given_and_a_lease_of_three_heartbeats_is_enough() -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from support.fake_master import FakeMaster, make_search, one_worker, refused
 from support.fake_workload import make_config
@@ -14,7 +16,7 @@ from aibench.api.events import (
 )
 from aibench.api.workload import HyperParameters
 from aibench.architecture import Architecture
-from aibench.master.coordinator import Coordinator
+from aibench.master.coordinator import BARRIER_POLL_S, MAX_POLLS_PER_S, Coordinator
 from aibench.score.history import RunHistory
 from aibench.search.search import Search
 
@@ -30,6 +32,19 @@ def test_trials_may_be_claimed_when_all_workers_have_joined() -> None:
     master.join("w1")
     assert master.of(StartBarrierOpened) == [StartBarrierOpened(workers=2, wanted_workers=2, timed_out=False)]
     assert master.lease("w0").trial == 1
+
+
+def test_workers_that_wait_together_are_told_to_ask_one_after_another() -> None:
+    names = [f"w{number}" for number in range(400)]
+    master = FakeMaster(make_config(workers=[{"count": 401}]))
+    for name in names:
+        master.join(name)
+    pauses_s = [master.claim(name).retry_after_s or 0.0 for name in names]
+    assert pauses_s[0] == pytest.approx(BARRIER_POLL_S, abs=0.01)
+    steps_s = [later - earlier for earlier, later in itertools.pairwise(pauses_s)]
+    assert steps_s == pytest.approx([1 / MAX_POLLS_PER_S] * 399)
+    master.t_s += pauses_s[-1]
+    assert master.claim("w0").retry_after_s == pytest.approx(BARRIER_POLL_S, abs=0.01)
 
 
 def test_min_workers_open_the_barrier_before_all_are_there() -> None:
@@ -374,4 +389,4 @@ def test_an_epoch_of_another_network_than_the_counted_is_refused() -> None:
     counted = master.history.trials[trial].claimed.parameters
     refusal = refused(422, master.epoch, trial, 1, parameters=counted + 1)
     assert refusal.problem == f"a network of {counted + 1} parameters was trained, {counted} were counted"
-    assert master.history.trials[trial].epochs == []
+    assert master.history.trials[trial].epochs[:] == []
