@@ -15,6 +15,7 @@ from aibench.api.launcher import CPU, SIMULATED, Command, WorkerSpec, worker_arg
 from launchers.processes import python_environment
 from launchers.slurm_options import SlurmContainer, SlurmOptions
 from launchers.slurm_states import FOLDER_NOT_SHARED
+from launchers.slurm_templates import ARRAY, GUARD, MASTER, STRIPPED, WORKER
 
 MASTER_LOG = "master.log"
 MASTER_VARIABLE = "AIBENCH_SLURM_JOB"
@@ -27,13 +28,6 @@ MAX_MASTER_RESTARTS = 3
 MAX_NAME_LENGTH = 120
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_KEPT = "SLURM_CONF|SLURM_JWT|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID"
-_WORKER_SHELL = """\
-log=$1; shift
-[ "${{SLURM_NODEID:-0}}" = 0 ] || log=${{log%.log}}-$SLURM_NODEID.log
-exec >> "$log" 2>&1 || exit {not_shared}
-{prologue}exec "$@"
-"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +95,7 @@ def worker_environment(worker: WorkerSpec, options: SlurmOptions) -> dict[str, s
 
 
 def _step_arguments(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
-    shell = _WORKER_SHELL.format(not_shared=FOLDER_NOT_SHARED, prologue=_lines(options.prologue))
+    shell = WORKER.format(not_shared=FOLDER_NOT_SHARED, prologue=_lines(options.prologue))
     return (
         f"--job-name={label(worker.run, worker.worker)}",
         f"--nodes={worker.num_nodes}",
@@ -174,40 +168,18 @@ def master_script(order: MasterOrder, options: SlurmOptions) -> str:
     ]
     python = sys.executable if options.container else options.python or sys.executable
     command = (python, "-m", "aibench", "master", str(order.run_dir), "--run", order.run)
-    return _MASTER.format(
+    return MASTER.format(
         directives=_lines(f"#SBATCH {directive}" for directive in directives),
         log=shlex.quote(str(order.run_dir / MASTER_LOG)),
         not_shared=FOLDER_NOT_SHARED,
-        kept=_KEPT,
+        guard=shlex.join(guard_arguments(options)),
+        stripped=STRIPPED,
         exports=_exports({**python_environment()}),
         variable=MASTER_VARIABLE,
         prologue=_lines(options.prologue),
         command=shlex.join(command),
         restarts=MAX_MASTER_RESTARTS,
     )
-
-
-_MASTER = """\
-#!/bin/bash
-{directives}
-exec >> {log} 2>&1 || exit {not_shared}
-unset $(compgen -v | grep -E '^(SBATCH|SALLOC|SRUN|SLURM)_' | grep -vxE '{kept}')
-{exports}export {variable}=$SLURM_JOB_ID
-{prologue}
-end() {{ ending=yes; kill -TERM "$master"; }}
-trap end TERM INT
-for restarts_left in $(seq {restarts} -1 0); do
-  {command} &
-  master=$!
-  # A signal interrupts the first wait; its trap passes it on.
-  until wait "$master"; status=$?; ! kill -0 "$master"; do :; done 2> /dev/null
-  wait "$master"; status=$?
-  case $status in 129|13[1-9]|14[0-2]|14[4-9]|1[5-9]?) ;; *) break ;; esac
-  [ -z "$ending" ] || break
-  echo "aibench: the master was ended by signal $((status - 128)), restarts left: $restarts_left"
-done
-exit "$status"
-"""
 
 
 def array_script(workers: Sequence[WorkerSpec], indices: Sequence[int], options: SlurmOptions) -> str:
@@ -227,24 +199,13 @@ def array_script(workers: Sequence[WorkerSpec], indices: Sequence[int], options:
         f"  step=({shlex.join(_step_arguments(worker, options))}) ;;"
         for index, worker in zip(indices, workers, strict=True)
     )
-    return _ARRAY.format(
+    return ARRAY.format(
         directives=_lines(f"#SBATCH {directive}" for directive in directives),
         cases=_lines(cases),
         not_shared=FOLDER_NOT_SHARED,
-        kept=_KEPT,
+        stripped=STRIPPED,
         exports=_exports(worker_environment(first, options)),
     )
-
-
-_ARRAY = """\
-#!/bin/bash
-{directives}
-unset $(compgen -v | grep -E '^(SBATCH|SALLOC|SRUN|SLURM)_' | grep -vxE '{kept}')
-{exports}case $SLURM_ARRAY_TASK_ID in
-{cases}esac
-exec >> "$log" 2>&1 || exit {not_shared}
-exec srun --jobid="$SLURM_JOB_ID" "${{step[@]}}"
-"""
 
 
 def _directives(name: str, shape: Shape, minutes: int | None, options: SlurmOptions) -> list[str]:
@@ -288,6 +249,25 @@ def probe_arguments(path: Path, num_nodes: int) -> tuple[str, ...]:
     shell = '[ -e "$1" ] || echo "$SLURMD_NODENAME"'
     argv = ("/bin/bash", "-c", shell, "aibench-probe", str(path))
     return everywhere_arguments("aibench-probe", num_nodes, argv)
+
+
+def guard_arguments(options: SlurmOptions) -> tuple[str, ...]:
+    """Arguments of srun, without nodes, for a shell whose argument, the job, follows."""
+    cores = (f"--cpus-per-task={options.master_cores}", "--exact")
+    return (
+        *("--job-name=aibench-guard", "--ntasks-per-node=1"),
+        *(cores if options.master_cores else ("--cpus-per-task=1", "--overlap")),
+        *(
+            "--mem=0",
+            "--gres=none",
+            "--no-kill",
+            "--kill-on-bad-exit=0",
+            "--wait=0",
+            "--mpi=none",
+            "--input=none",
+        ),
+        *("/bin/bash", "-c", GUARD, "aibench-guard"),
+    )
 
 
 def everywhere_arguments(name: str, num_nodes: int, argv: Sequence[str]) -> tuple[str, ...]:

@@ -55,6 +55,21 @@ def test_a_detached_run_is_found_followed_and_cancelled_by_its_folder(
     made.require_sound()
 
 
+def test_the_masters_cores_are_its_own_and_workers_have_nodes_of_their_own(
+    slurm_run: Callable[..., ClusterRun], cluster: Cluster
+) -> None:
+    group = {"count": 4, "ranks": 1, "device": "cpu", "oversubscribe": True}
+    made = slurm_run(sections={**LONG, "workers": [group]}, workers_per_node=2)
+    made.run.start()
+    made.wait_for_epochs(1)
+    eventually(lambda: len(cluster.steps(made.job)) == 4, "four steps")
+    nodes = [node for _, _, node in cluster.steps(made.job)]
+    assert sorted(nodes.count(node) for node in set(nodes)) == [2, 2]
+    made.run.signal_master(signal.SIGTERM)
+    made.run.finish()
+    made.require_sound()
+
+
 def test_inside_an_allocation_workers_are_its_steps(
     allocation: Allocation, cluster: Cluster, slurm_run: Callable[..., ClusterRun]
 ) -> None:
