@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.programs import program
 
 from aibench.errors import LauncherError
 from launchers import slurm_commands
@@ -25,12 +26,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/bash\n{script}\n")
-    path.chmod(0o755)
 
 
 def test_jobs_and_array_elements_are_read_with_how_they_ended() -> None:
