@@ -114,7 +114,9 @@ class Cluster:
 
     def lose(self, node: str) -> None:
         """End a node's slurmd and everything that runs below it, as a power cut would."""
-        for process in (psutil.Process(self._daemon(node)), *self.processes_of(node)):
+        victims = [psutil.Process(self._daemon(node)), *self.processes_of(node)]
+        # SLURM's own first: after a power cut none of them is left to report how the others ended.
+        for process in sorted(victims, key=lambda victim: not _name(victim).startswith("slurm")):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -156,6 +158,12 @@ class Cluster:
 
     def _is_drained(self, node: str) -> bool:
         return "drain" in slurm("sinfo", "--noheader", f"--nodes={node}", "--partition=debug", "--format=%T")
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name()
+    return ""
 
 
 def _step_managers(process: psutil.Process) -> list[psutil.Process]:
