@@ -68,7 +68,7 @@ def order(*workers: WorkerSpec, measured_time_s: float | None = 3600) -> MasterO
 
 def require_golden(name: str, text: str) -> None:
     """Compare what leaves the process with its record."""
-    text = text.replace(str(PACKAGE_ROOT), "CHECKOUT").replace(sys.executable, "PYTHON")
+    text = text.replace(sys.executable, "PYTHON").replace(str(PACKAGE_ROOT), "CHECKOUT")
     path = GOLDEN / name
     if os.environ.get(REGENERATE):
         path.write_text(text)
