@@ -69,6 +69,10 @@ def ask(*argv: str, stdin: str = "", timeout_s: float = TIMEOUT_S) -> str:
     Raises:
         LauncherError: It is not here, failed, or did not answer in time.
     """
+    conf = os.environ.get("SLURM_CONF")
+    if conf and not os.path.exists(conf):
+        # Without this SLURM's programs look for it for a minute.
+        raise LauncherError(f"SLURM_CONF is {conf}, which is not there; expected the cluster's slurm.conf")
     try:
         done = subprocess.run(
             argv,

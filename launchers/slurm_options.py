@@ -37,7 +37,8 @@ class SlurmOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         nodes: Nodes of the job; by default as many as ``workers_per_node`` needs.
         workers_per_node: Worker places on a node, 1 by default; by ``nodes`` if that is given.
         spare_nodes: Nodes more than needed, for workers of lost ones.
-        cpus_per_worker_node: CPUs of a worker on each of its nodes; one per rank by default.
+        cpus_per_worker_node: CPUs of a worker on each of its nodes; one per rank by default, one on
+            simulated devices.
         master_cores: CPUs of each node that no worker gets; on the first one the master uses them.
         extra_directives: Further options of sbatch, such as ``--mem=0`` or ``--exclusive``.
         prologue: Shell lines before the master and before each worker, such as ``module load cuda``.

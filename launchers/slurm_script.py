@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aibench.api.host import MasterOrder
-from aibench.api.launcher import CPU, Command, WorkerSpec, worker_arguments
+from aibench.api.launcher import CPU, SIMULATED, Command, WorkerSpec, worker_arguments
 from launchers.processes import python_environment
 from launchers.slurm_options import SlurmContainer, SlurmOptions
 from launchers.slurm_states import FOLDER_NOT_SHARED
+from launchers.slurm_templates import ARRAY, GUARD, MASTER, STRIPPED, WORKER
 
 MASTER_LOG = "master.log"
 MASTER_VARIABLE = "AIBENCH_SLURM_JOB"
@@ -27,13 +28,6 @@ MAX_MASTER_RESTARTS = 3
 MAX_NAME_LENGTH = 120
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_KEPT = "SLURM_CONF|SLURM_JWT|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID"
-_WORKER_SHELL = """\
-log=$1; shift
-[ "${{SLURM_NODEID:-0}}" = 0 ] || log=${{log%.log}}-$SLURM_NODEID.log
-exec >> "$log" 2>&1 || exit {not_shared}
-{prologue}exec "$@"
-"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +46,11 @@ def label(*parts: str) -> str:
 
 def cpus_per_node(worker: WorkerSpec, options: SlurmOptions) -> int:
     """CPUs of a worker on each of its nodes."""
-    return options.cpus_per_worker_node or worker.ranks_per_node
+    return options.cpus_per_worker_node or (1 if worker.device == SIMULATED else worker.ranks_per_node)
+
+
+def _devices_per_node(worker: WorkerSpec) -> int:
+    return 0 if worker.device in (CPU, SIMULATED) else worker.ranks_per_node
 
 
 def job_shape(workers: Sequence[WorkerSpec], options: SlurmOptions) -> Shape:
@@ -61,11 +59,11 @@ def job_shape(workers: Sequence[WorkerSpec], options: SlurmOptions) -> Shape:
     per_node = options.workers_per_node or (math.ceil(places / options.nodes) if options.nodes else 1)
     nodes = options.nodes or max(math.ceil(places / per_node), *(worker.num_nodes for worker in workers))
     cpus = per_node * max(cpus_per_node(worker, options) for worker in workers)
-    num_devices = per_node * max(worker.ranks_per_node for worker in workers)
+    devices = per_node * max(_devices_per_node(worker) for worker in workers)
     return Shape(
         nodes=nodes + options.spare_nodes,
         cpus_per_node=cpus + options.master_cores,
-        gres=f"{options.gres}:{num_devices}" if options.gres else None,
+        gres=_gres(devices, options),
     )
 
 
@@ -74,8 +72,12 @@ def worker_shape(worker: WorkerSpec, options: SlurmOptions) -> Shape:
     return Shape(
         nodes=worker.num_nodes,
         cpus_per_node=cpus_per_node(worker, options),
-        gres=f"{options.gres}:{worker.ranks_per_node}" if options.gres else None,
+        gres=_gres(_devices_per_node(worker), options),
     )
+
+
+def _gres(num_devices: int, options: SlurmOptions) -> str | None:
+    return f"{options.gres}:{num_devices}" if options.gres and num_devices else None
 
 
 def step_command(worker: WorkerSpec, options: SlurmOptions, job: str) -> Command:
@@ -93,7 +95,7 @@ def worker_environment(worker: WorkerSpec, options: SlurmOptions) -> dict[str, s
 
 
 def _step_arguments(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
-    shell = _WORKER_SHELL.format(not_shared=FOLDER_NOT_SHARED, prologue=_lines(options.prologue))
+    shell = WORKER.format(not_shared=FOLDER_NOT_SHARED, prologue=_lines(options.prologue))
     return (
         f"--job-name={label(worker.run, worker.worker)}",
         f"--nodes={worker.num_nodes}",
@@ -114,9 +116,9 @@ def _step_arguments(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...
 
 def _step_gres(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
     """Without a word a step takes all devices of its job, and the next one waits for ever."""
-    if options.gres:
-        return (f"--gres={options.gres}:{worker.ranks_per_node}",)
-    return ("--gres=none",) if worker.device == CPU else ()
+    if not _devices_per_node(worker):
+        return ("--gres=none",)
+    return (f"--gres={gres}",) if (gres := _gres(worker.ranks_per_node, options)) else ()
 
 
 def _program(worker: WorkerSpec, options: SlurmOptions) -> tuple[str, ...]:
@@ -166,40 +168,18 @@ def master_script(order: MasterOrder, options: SlurmOptions) -> str:
     ]
     python = sys.executable if options.container else options.python or sys.executable
     command = (python, "-m", "aibench", "master", str(order.run_dir), "--run", order.run)
-    return _MASTER.format(
+    return MASTER.format(
         directives=_lines(f"#SBATCH {directive}" for directive in directives),
         log=shlex.quote(str(order.run_dir / MASTER_LOG)),
         not_shared=FOLDER_NOT_SHARED,
-        kept=_KEPT,
+        guard=shlex.join(guard_arguments(options)),
+        stripped=STRIPPED,
         exports=_exports({**python_environment()}),
         variable=MASTER_VARIABLE,
         prologue=_lines(options.prologue),
         command=shlex.join(command),
         restarts=MAX_MASTER_RESTARTS,
     )
-
-
-_MASTER = """\
-#!/bin/bash
-{directives}
-exec >> {log} 2>&1 || exit {not_shared}
-unset $(compgen -v | grep -E '^(SBATCH|SALLOC|SRUN|SLURM)_' | grep -vxE '{kept}')
-{exports}export {variable}=$SLURM_JOB_ID
-{prologue}
-end() {{ ending=yes; kill -TERM "$master"; }}
-trap end TERM INT
-for restarts_left in $(seq {restarts} -1 0); do
-  {command} &
-  master=$!
-  # A signal interrupts the first wait; its trap passes it on.
-  until wait "$master"; status=$?; ! kill -0 "$master"; do :; done 2> /dev/null
-  wait "$master"; status=$?
-  case $status in 129|13[1-9]|14[0-2]|14[4-9]|1[5-9]?) ;; *) break ;; esac
-  [ -z "$ending" ] || break
-  echo "aibench: the master was ended by signal $((status - 128)), restarts left: $restarts_left"
-done
-exit "$status"
-"""
 
 
 def array_script(workers: Sequence[WorkerSpec], indices: Sequence[int], options: SlurmOptions) -> str:
@@ -219,24 +199,13 @@ def array_script(workers: Sequence[WorkerSpec], indices: Sequence[int], options:
         f"  step=({shlex.join(_step_arguments(worker, options))}) ;;"
         for index, worker in zip(indices, workers, strict=True)
     )
-    return _ARRAY.format(
+    return ARRAY.format(
         directives=_lines(f"#SBATCH {directive}" for directive in directives),
         cases=_lines(cases),
         not_shared=FOLDER_NOT_SHARED,
-        kept=_KEPT,
+        stripped=STRIPPED,
         exports=_exports(worker_environment(first, options)),
     )
-
-
-_ARRAY = """\
-#!/bin/bash
-{directives}
-unset $(compgen -v | grep -E '^(SBATCH|SALLOC|SRUN|SLURM)_' | grep -vxE '{kept}')
-{exports}case $SLURM_ARRAY_TASK_ID in
-{cases}esac
-exec >> "$log" 2>&1 || exit {not_shared}
-exec srun --jobid="$SLURM_JOB_ID" "${{step[@]}}"
-"""
 
 
 def _directives(name: str, shape: Shape, minutes: int | None, options: SlurmOptions) -> list[str]:
@@ -280,6 +249,25 @@ def probe_arguments(path: Path, num_nodes: int) -> tuple[str, ...]:
     shell = '[ -e "$1" ] || echo "$SLURMD_NODENAME"'
     argv = ("/bin/bash", "-c", shell, "aibench-probe", str(path))
     return everywhere_arguments("aibench-probe", num_nodes, argv)
+
+
+def guard_arguments(options: SlurmOptions) -> tuple[str, ...]:
+    """Arguments of srun, without nodes, for a shell whose argument, the job, follows."""
+    cores = (f"--cpus-per-task={options.master_cores}", "--exact")
+    return (
+        *("--job-name=aibench-guard", "--ntasks-per-node=1"),
+        *(cores if options.master_cores else ("--cpus-per-task=1", "--overlap")),
+        *(
+            "--mem=0",
+            "--gres=none",
+            "--no-kill",
+            "--kill-on-bad-exit=0",
+            "--wait=0",
+            "--mpi=none",
+            "--input=none",
+        ),
+        *("/bin/bash", "-c", GUARD, "aibench-guard"),
+    )
 
 
 def everywhere_arguments(name: str, num_nodes: int, argv: Sequence[str]) -> tuple[str, ...]:

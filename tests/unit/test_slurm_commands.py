@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.programs import program
 
 from aibench.errors import LauncherError
 from launchers import slurm_commands
@@ -22,14 +23,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that comes first in PATH, for programs in the place of SLURM's."""
     folder = tmp_path / "bin"
     folder.mkdir()
+    monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/bash\n{script}\n")
-    path.chmod(0o755)
 
 
 def test_jobs_and_array_elements_are_read_with_how_they_ended() -> None:
@@ -94,13 +90,21 @@ def test_a_program_that_is_absent_is_one_line(fake: Path) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    conf = fake / "slurm.conf"
+    conf.touch()
+    monkeypatch.setenv("SLURM_CONF", str(conf))
     program(fake, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(LauncherError) as refused:
         slurm_commands.jobs_named("x")
     assert str(refused.value).startswith("SLURM does not answer (slurm_load_jobs error: Unable to contact")
-    assert "SLURM_CONF (here: /etc/slurm/slurm.conf)" in str(refused.value)
+    assert f"SLURM_CONF (here: {conf})" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_configuration_that_is_not_there_is_one_line(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+    with pytest.raises(LauncherError, match=r"^SLURM_CONF is /nowhere/slurm.conf, which is not there"):
+        slurm_commands.ask("squeue")
 
 
 def test_a_program_that_hangs_is_given_up(fake: Path) -> None:
@@ -112,11 +116,11 @@ def test_a_program_that_hangs_is_given_up(fake: Path) -> None:
 def test_inherited_variables_do_not_reach_slurm(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SBATCH_PARTITION", "SLURM_CPUS_PER_TASK", "SQUEUE_FORMAT", "SLURM_JOB_ID"):
         monkeypatch.setenv(name, "from outside")
-    monkeypatch.setenv("SLURM_CONF", "kept")
+    monkeypatch.setenv("SLURM_CONF", str(fake))
     program(fake, "sbatch", "env")
     printed = slurm_commands.ask("sbatch")
     assert "from outside" not in printed
-    assert "SLURM_CONF=kept" in printed
+    assert f"SLURM_CONF={fake}" in printed
 
 
 def test_the_number_of_a_job_on_a_named_cluster(fake: Path) -> None:

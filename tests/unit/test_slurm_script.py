@@ -137,6 +137,8 @@ def test_labels_are_short_words_that_keep_what_is_different() -> None:
         ([worker(i) for i in range(4)], SlurmOptions(nodes=2, gres="gpu"), (2, 9, "gpu:8")),
         ([worker(i) for i in range(4)], SlurmOptions(spare_nodes=2, master_cores=0), (6, 4, None)),
         ([worker(num_ranks=8, num_nodes=2)], SlurmOptions(workers_per_node=4), (2, 17, None)),
+        ([worker(device="cpu")], SlurmOptions(gres="gpu"), (1, 5, None)),
+        ([worker(device="simulated")], SlurmOptions(gres="gpu"), (1, 2, None)),
         ([worker(), worker(1, num_ranks=16, num_nodes=2)], SlurmOptions(gres="npu"), (3, 9, "npu:8")),
     ],
 )

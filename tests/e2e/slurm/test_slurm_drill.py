@@ -194,3 +194,15 @@ def master(made: ClusterRun) -> psutil.Process:
     ]
     assert len(found) == 1
     return found[0]
+
+
+def test_a_run_whose_masters_node_is_lost_goes_on_elsewhere(
+    slurm_run: Callable[..., ClusterRun], cluster: Cluster
+) -> None:
+    made = submitted(slurm_run(sections=LONG))
+    batch_host = slurm("squeue", "--noheader", f"--jobs={made.job}", "--format=%B")
+    cluster.lose(batch_host)
+    eventually(lambda: bool(made.run.events("run_resumed")), f"the next master {made.output()}", wait_s=240)
+    made.wait_for_epochs(made.num_epochs() + 2)
+    assert slurm("squeue", "--noheader", f"--jobs={made.job}", "--format=%B") != batch_host
+    cancelled(made)

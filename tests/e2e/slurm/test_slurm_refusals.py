@@ -1,5 +1,6 @@
 """What cannot run is one line, and nothing of it is left: no folder, no job."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,37 @@ def test_an_unknown_partition(slurm_run: Callable[..., ClusterRun], aibench: Aib
 def test_a_cluster_that_is_not_there(
     slurm_run: Callable[..., ClusterRun], aibench: Aibench, monkeypatch: pytest.MonkeyPatch, master: str
 ) -> None:
-    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
-    line = refused(aibench, slurm_run(master=master))
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+        line = refused(aibench, slurm_run(master=master))
+    assert line == (
+        "aibench: SLURM_CONF is /nowhere/slurm.conf, which is not there; expected the cluster's slurm.conf"
+    )
+
+
+def test_a_controller_that_does_not_answer(
+    slurm_run: Callable[..., ClusterRun],
+    aibench: Aibench,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=9", cluster.conf.read_text()))
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(conf))
+        line = refused(aibench, slurm_run())
     assert line.startswith("aibench: SLURM does not answer (")
-    assert "SLURM_CONF (here: /nowhere/slurm.conf)" in line
+    assert f"SLURM_CONF (here: {conf})" in line
 
 
 def test_a_machine_without_slurms_programs(
     slurm_run: Callable[..., ClusterRun], aibench: Aibench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "scontrol is not in PATH; expected SLURM's programs here" in refused(aibench, slurm_run())
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        line = refused(aibench, slurm_run())
+    assert line.startswith("aibench: scontrol is not in PATH; expected SLURM's programs here")
 
 
 @pytest.mark.parametrize("master", ["job", "here"])
@@ -87,7 +108,7 @@ def test_a_gang_over_more_nodes_than_there_are(
 def test_values_that_slurm_does_not_know(
     slurm_run: Callable[..., ClusterRun], aibench: Aibench, setting: str, said: str
 ) -> None:
-    assert said in refused(aibench, slurm_run(), setting)
+    assert said in refused(aibench, slurm_run(), setting, "workers.0.device=auto")
 
 
 def test_an_account_without_an_association(
@@ -108,7 +129,7 @@ def test_a_job_that_waits_for_ever_is_withdrawn(
     slurm_run: Callable[..., ClusterRun], aibench: Aibench, cluster: Cluster
 ) -> None:
     made = slurm_run(partition="short", time_limit_s=7200)
-    assert "PartitionTimeLimit" in refused(aibench, made)
+    assert "SLURM will never start it: Partition" in refused(aibench, made)
     eventually(lambda: cluster.jobs() == [], "the withdrawal")
 
 
@@ -120,14 +141,14 @@ def test_workers_that_wait_for_ever_end_the_run(
     status, output = made.run.finish()
     assert status == 1, output
     ended = made.run.events("run_ended")[0]
-    assert "PartitionTimeLimit" in ended["detail"]
+    assert "SLURM will never start it: Partition" in ended["detail"]
     made.require_sound()
 
 
 def test_inherited_settings_change_nothing(
     slurm_run: Callable[..., ClusterRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {
+    inherited = {
         "SBATCH_PARTITION": "nosuch",
         "SBATCH_ARRAY_INX": "0-3",
         "SLURM_CPUS_PER_TASK": "999",
@@ -136,13 +157,14 @@ def test_inherited_settings_change_nothing(
         "SRUN_CPUS_PER_TASK": "999",
         "SQUEUE_FORMAT": "%i",
         "SCANCEL_STATE": "PENDING",
-    }.items():
-        monkeypatch.setenv(name, value)
+    }
     made = slurm_run(sections={"limits": {"trials": 1}})
-    made.run.start()
-    status, output = made.run.finish()
+    with monkeypatch.context() as patch:
+        for name, value in inherited.items():
+            patch.setenv(name, value)
+        made.run.start()
+        status, output = made.run.finish()
     assert status == 0, output
-    monkeypatch.undo()
     made.require_sound()
 
 

@@ -55,6 +55,21 @@ def test_a_detached_run_is_found_followed_and_cancelled_by_its_folder(
     made.require_sound()
 
 
+def test_the_masters_cores_are_its_own_and_workers_have_nodes_of_their_own(
+    slurm_run: Callable[..., ClusterRun], cluster: Cluster
+) -> None:
+    group = {"count": 4, "ranks": 1, "device": "cpu", "oversubscribe": True}
+    made = slurm_run(sections={**LONG, "workers": [group]}, workers_per_node=2)
+    made.run.start()
+    made.wait_for_epochs(1)
+    eventually(lambda: len(cluster.steps(made.job)) == 4, "four steps")
+    nodes = [node for _, _, node in cluster.steps(made.job)]
+    assert sorted(nodes.count(node) for node in set(nodes)) == [2, 2]
+    made.run.signal_master(signal.SIGTERM)
+    made.run.finish()
+    made.require_sound()
+
+
 def test_inside_an_allocation_workers_are_its_steps(
     allocation: Allocation, cluster: Cluster, slurm_run: Callable[..., ClusterRun]
 ) -> None:
@@ -77,3 +92,19 @@ def test_a_master_outside_submits_its_workers(slurm_run: Callable[..., ClusterRu
     status, output = made.run.finish()
     assert status == 0, output
     made.require_sound()
+
+
+def test_sixty_four_simulated_workers_on_four_nodes(slurm_run: Callable[..., ClusterRun]) -> None:
+    sections = {
+        "workload": {"name": "synthetic", "epoch_s": 2.0},
+        "workers": [{"count": 64, "ranks": 8, "device": "simulated"}],
+        "limits": {"measured_time_s": 30},
+        "control": {"heartbeat_s": 5, "lease_s": 60},
+    }
+    made = slurm_run(sections=sections, workers_per_node=16)
+    made.run.start()
+    _, output = made.run.finish()
+    assert "normalized score" in output
+    made.require_sound()
+    assert len({event["worker"] for event in made.run.events("worker_joined")}) == 64
+    assert {event["worker"] for event in made.run.events("trial_claimed")} == {f"w{n}" for n in range(64)}
