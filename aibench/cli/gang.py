@@ -90,13 +90,13 @@ def worker_command(
         device=device,
         first_device=first_device,
     )
-    if device != SIMULATED:
+    if device == SIMULATED:
+        from aibench.worker.simulated import run_simulated
+
+        _log_to_stderr()
+        run_simulated(settings)
+    else:
         become_gang(settings, arrange_meeting(settings, place, os.environ) if place and nodes > 1 else None)
-
-    from aibench.worker.simulated import run_simulated
-
-    _log_to_stderr()
-    run_simulated(settings)
 
 
 @click.command("rank", hidden=True)

@@ -14,6 +14,7 @@ from aibench.architecture import Architecture
 from aibench.config import ResolvedRun, RunConfig
 from aibench.counting import RULES_VERSION, count
 from aibench.master.layout import RunLayout
+from aibench.master.staging import check_stage
 from aibench.master.submission import order_of
 from aibench.score.rules import MIN_MEASURED_TIME_S, Facts, Finding, check
 from aibench.score.units import binary, duration, grouped
@@ -28,6 +29,7 @@ def print_plan(resolved: ResolvedRun, root: Path) -> None:
         LauncherError: The workers could not be placed.
     """
     layout = RunLayout(root.absolute())
+    check_stage(resolved)
     host = resolved.launcher.host()
     order = order_of(resolved.config, resolved.document, layout)
     if host is None:

@@ -101,9 +101,11 @@ def _run_hosted(
     from aibench.cli.hosted import follow
     from aibench.cli.plan import warn_if_hopeless
     from aibench.master.layout import RunLayout
+    from aibench.master.staging import check_stage
     from aibench.master.submission import order_of, submit
 
     if resolved is not None:
+        check_stage(resolved)
         warn_if_hopeless(resolved)
     document = resolved.document if resolved is not None else msgspec.to_builtins(config)
     submission = submit(host, order_of(config, document, RunLayout(root)), document["launcher"])

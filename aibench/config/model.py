@@ -22,7 +22,6 @@ YEAR_S = 366 * 86400
 PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=YEAR_S)]
 # Ranks of a gang wait at most 1,800 s for each other, and all of them wait while rank 0 does.
 PatientSeconds = Annotated[float, msgspec.Meta(gt=0, le=1500)]
-AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 WILDCARD_HOSTS = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound
 
 
@@ -130,10 +129,15 @@ class Stage(_Section, frozen=True):
             need not pack again. None for the run folder.
     """
 
-    directory: AbsolutePath | None = None
+    directory: str | None = None
     data: bool = True
     environment: bool = False
-    archive: AbsolutePath | None = None
+    archive: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, path in (("directory", self.directory), ("archive", self.archive)):
+            if path is not None and not path.startswith("/"):
+                raise ValueError(f"{key} is {path!r}; expected an absolute path")
 
 
 class RunConfig(_Section, frozen=True):

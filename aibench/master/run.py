@@ -24,7 +24,7 @@ from aibench.master.clock import RunClock, read_anchor
 from aibench.master.control import allow_connections, bind
 from aibench.master.layout import RunLayout
 from aibench.master.loop import Master, ProgressCallback, RunOutcome, leave_folder, worker_specs
-from aibench.master.staging import staged
+from aibench.master.staging import check_stage, staged
 from aibench.score.history import RunHistory
 
 
@@ -34,9 +34,11 @@ def start_run(resolved: ResolvedRun, root: Path, on_progress: ProgressCallback) 
     Raises:
         RunFolderError: The folder is not empty or cannot be written.
         LauncherError: The workers cannot be placed; nothing was written.
-        ConfigError: They are more than this system can hold connections with, or the address is taken.
+        ConfigError: They are more than this system can hold connections with, the address is taken, or there
+            is nothing of the kind to stage.
     """
     layout = RunLayout(root.absolute())
+    check_stage(resolved)
     resolved.launcher.check(worker_specs(resolved.config, layout))
     with _listen(resolved) as listener:
         layout.create()

@@ -20,11 +20,23 @@ logger = logging.getLogger(__name__)
 DATA_OPTION = "data_dir"
 
 
+def check_stage(resolved: ResolvedRun) -> None:
+    """Refuse what cannot be staged, before anything is written.
+
+    Raises:
+        ConfigError: There is nothing of the kind to stage.
+    """
+    stage = resolved.config.stage
+    if stage.directory is not None and stage.data:
+        _data_dir(resolved)
+    if stage.directory is not None and stage.environment:
+        _environment()
+
+
 def staged(resolved: ResolvedRun, layout: RunLayout) -> ResolvedRun:
     """The run with its workers' paths on local disks, after everything is there.
 
     Raises:
-        ConfigError: There is nothing of the kind to stage.
         StageError: It could not be packed or brought.
         LauncherError: The launcher cannot reach the nodes.
     """

@@ -57,3 +57,11 @@ def test_staging_data_that_the_workload_does_not_read_is_one_line(
     assert done.returncode == 2
     assert done.stderr.startswith("aibench: stage.data: workload 'image_classification' reads no data_dir")
     assert done.stderr.count("\n") == 1
+    assert not run.root.exists()
+
+
+def test_a_relative_directory_is_one_line(make_run: Callable[..., Any], aibench: Callable[..., Any]) -> None:
+    run = make_run(stage={"directory": "local"})
+    done = aibench("run", run.config, "--out", run.root, "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr == "aibench: stage: directory is 'local'; expected an absolute path\n"

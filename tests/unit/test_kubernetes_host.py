@@ -102,13 +102,17 @@ def archive(*names: str) -> bytes:
             HostState.RUNNING,
             "to be replaced after Error: exit status 1",
         ),
-        ([JOB, pod(5, "Pending", **WITHOUT_IMAGE)], HostState.PENDING, "ImagePullBackOff: Back-off"),
-        ([JOB, pod(600, "Pending", **WITHOUT_IMAGE)], HostState.REFUSED, "ImagePullBackOff: Back-off"),
     ],
 )
 def test_a_master_is_as_its_newest_pod(items: list[Any], state: HostState, detail: str) -> None:
     status = host(FakeKubectl(*items)).status(REFERENCE)
     assert (status.state, status.detail) == (state, detail)
+
+
+@pytest.mark.parametrize(("age_s", "state"), [(5, HostState.PENDING), (600, HostState.REFUSED)])
+def test_an_image_that_cannot_be_had_is_waited_for_and_then_refused(age_s: float, state: HostState) -> None:
+    status = host(FakeKubectl(JOB, pod(age_s, "Pending", **WITHOUT_IMAGE))).status(REFERENCE)
+    assert (status.state, status.detail) == (state, "ImagePullBackOff: Back-off")
 
 
 def test_a_failed_job_is_the_end() -> None:

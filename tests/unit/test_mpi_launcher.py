@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.golden import check_golden
 from support.worker_specs import worker
 
 from aibench.api.launcher import WorkerSpec
@@ -12,7 +13,6 @@ from aibench.errors import LauncherError
 from launchers import mpi
 from launchers.mpi import MPICH, OPEN_MPI, MpiLauncher, MpiOptions, find_flavour
 
-GOLDEN = Path(__file__).parents[1] / "data" / "mpi"
 SAYS = {
     "open-mpi": "mpirun (Open MPI) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/",
     "open-mpi-5": "mpirun (Open MPI) 5.0.6",
@@ -59,12 +59,8 @@ def test_commands_are_the_recorded_ones(
     program = install(tmp_path, SAYS[flavour])
     arguments = ("--verbose", "two words")
     shown = checked(launcher(program, machine_file=machine_file, arguments=arguments), WORKERS)
-    path = GOLDEN / f"{flavour}-{'root' if user == 0 else 'user'}.txt"
-    if os.environ.get("AIBENCH_WRITE_GOLDEN"):
-        path.write_text(shown.replace(str(tmp_path), "/site"))
-    assert shown.replace(str(tmp_path), "/site") == path.read_text(), (
-        f"to record it anew: AIBENCH_WRITE_GOLDEN=1 pytest {Path(__file__).name}"
-    )
+    name = f"mpi/{flavour}-{'root' if user == 0 else 'user'}.txt"
+    check_golden(name, shown.replace(str(tmp_path), "/site"))
 
 
 def test_workers_on_this_machine_share_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,3 @@
-import os
 import shlex
 import subprocess
 import sys
@@ -6,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.golden import check_golden
 
 from aibench.api.host import MasterOrder
 from aibench.api.launcher import WorkerSpec
@@ -14,7 +14,6 @@ from launchers.slurm_options import SlurmContainer, SlurmOptions
 from launchers.slurm_script import array_script, job_shape, label, master_script, step_command
 
 GOLDEN = Path(__file__).parents[1] / "data" / "slurm"
-REGENERATE = "AIBENCH_REGENERATE"
 SITE = SlurmOptions(
     partition="gpu",
     account="bench",
@@ -68,13 +67,8 @@ def order(*workers: WorkerSpec, measured_time_s: float | None = 3600) -> MasterO
 
 def require_golden(name: str, text: str) -> None:
     """Compare what leaves the process with its record."""
-    text = text.replace(str(PACKAGE_ROOT), "CHECKOUT").replace(sys.executable, "PYTHON")
-    path = GOLDEN / name
-    if os.environ.get(REGENERATE):
-        path.write_text(text)
-    assert path.read_text() == text, (
-        f"changed; regenerate: {REGENERATE}=1 pytest tests/unit/test_slurm_script.py"
-    )
+    text = text.replace(sys.executable, "PYTHON").replace(str(PACKAGE_ROOT), "CHECKOUT")
+    check_golden(f"slurm/{name}", text)
 
 
 def test_the_script_of_a_master_on_a_site() -> None:

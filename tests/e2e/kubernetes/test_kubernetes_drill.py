@@ -17,7 +17,12 @@ def folder_on_claim(shared: Path) -> Path:
 def test_a_run_survives_the_loss_of_a_worker_a_node_without_room_and_the_loss_of_its_master(
     make_run: Callable[..., Any], claim: str, shared: Path
 ) -> None:
-    run = make_run({"results": {"claim": claim}}, limits={"measured_time_s": 900})
+    run = make_run(
+        {"results": {"claim": claim}},
+        limits={"measured_time_s": 900},
+        # Longer than a busy node takes to show the workers the new master's address.
+        control={"heartbeat_s": 0.5, "lease_s": 120},
+    )
     run.detach()
     node = objects("nodes", run.namespace)[0]["metadata"]["name"]
 
