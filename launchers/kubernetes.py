@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 
 from aibench.api.host import Host
 from aibench.api.launcher import Rendered, WorkerSpec, WorkerStatus
+from aibench.api.network import source_address
 from aibench.api.protocol import ControlAddress
 from aibench.api.stage import Say, StageOrder
 from aibench.errors import LauncherError
@@ -95,9 +95,8 @@ class KubernetesLauncher:
         if own := os.environ.get(POD_IP_VARIABLE):
             return own
         server = os.environ.get("KUBERNETES_SERVICE_HOST") or urlsplit(self._kubectl.server()).hostname
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((server, 443))
-            own = str(probe.getsockname()[0])
+        with contextlib.suppress(OSError):
+            own = source_address(server) if server else None
         if own is None or own.startswith("127."):
             raise LauncherError(
                 "the address at which pods reach this machine cannot be told; "

@@ -21,7 +21,6 @@ from aibench.errors import LauncherError
 
 ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CALL_TIMEOUT_S = 60.0
-LOGS_TIMEOUT_S = 600.0
 
 
 def in_cluster() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import msgspec
 
 from aibench.api.host import Host
 from aibench.api.launcher import Rendered, WorkerSpec, WorkerStatus
+from aibench.api.network import source_address
 from aibench.api.stage import Say, StageOrder
 from aibench.errors import LauncherError
 from launchers.slurm_commands import controller_address, node_address
@@ -20,8 +20,6 @@ from launchers.slurm_options import SlurmOptions
 from launchers.slurm_script import MASTER_VARIABLE
 from launchers.slurm_stage import stage
 from launchers.slurm_steps import Steps
-
-ANY_PORT = 9
 
 
 class SlurmLauncher:
@@ -49,11 +47,7 @@ class SlurmLauncher:
             return node_address(node)
         controller = controller_address()
         try:
-            family, kind, *_, address = socket.getaddrinfo(controller, ANY_PORT, type=socket.SOCK_DGRAM)[0]
-            with socket.socket(family, kind) as probe:
-                # Chooses the local address; nothing is sent.
-                probe.connect(address)
-                return str(probe.getsockname()[0])
+            return source_address(controller)
         except OSError as error:
             raise LauncherError(
                 f"no address of this machine leads to {controller} ({error}); set control.host"

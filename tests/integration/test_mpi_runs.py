@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import make_images
+from support.images import image_workload, make_images
 
 pytestmark = pytest.mark.mpi
 
@@ -94,14 +94,7 @@ def test_data_is_broadcast_to_every_host_before_the_workers_start(
             "machine_file": str(machines),
             "arguments": ["--mca", "plm_rsh_agent", str(agent)],
         },
-        workload={
-            "name": "image_classification",
-            "data": "image_folder",
-            "data_dir": str(tmp_path / "images"),
-            "image_size": 32,
-            "initial": "resnet18",
-            "width": 4,
-        },
+        workload=image_workload(tmp_path / "images", side=32),
         control={"host": "127.0.0.1", "heartbeat_s": 0.5, "lease_s": 10},
         limits={"trials": 2},
         epochs={"warmup": [], "full": 1},

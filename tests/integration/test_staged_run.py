@@ -4,21 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.images import make_images
+from support.images import image_workload, make_images
 
 SIDE = 32
 
 
 def staged_run(make_run: Callable[..., Any], tmp_path: Path, **stage: Any) -> Any:
     return make_run(
-        workload={
-            "name": "image_classification",
-            "data": "image_folder",
-            "data_dir": str(tmp_path / "images"),
-            "image_size": SIDE,
-            "initial": "resnet18",
-            "width": 4,
-        },
+        workload=image_workload(tmp_path / "images", side=SIDE),
         workers=[{"count": 1, "ranks": 1, "device": "cpu", "oversubscribe": True}],
         limits={"trials": 1},
         epochs={"warmup": [], "full": 1},

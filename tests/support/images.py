@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+
+
+def image_workload(folder: Path, *, side: int) -> dict[str, Any]:
+    """The section ``workload`` that trains a tiny network on such a folder."""
+    return {
+        "name": "image_classification",
+        "data": "image_folder",
+        "data_dir": str(folder),
+        "image_size": side,
+        "initial": "resnet18",
+        "width": 4,
+    }
 
 
 def make_images(folder: Path, *, side: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import make_images
+from support.images import image_workload, make_images
 from support.kubernetes import host_mounts, objects
 
 pytestmark = pytest.mark.kubernetes
@@ -16,14 +16,7 @@ SIDE = 32
 def staged(make_run: Callable[..., Any], shared: Path, directory: Path) -> Any:
     return make_run(
         {"pod_patch": host_mounts(shared)},
-        workload={
-            "name": "image_classification",
-            "data": "image_folder",
-            "data_dir": str(shared / "images"),
-            "image_size": SIDE,
-            "initial": "resnet18",
-            "width": 4,
-        },
+        workload=image_workload(shared / "images", side=SIDE),
         limits={"trials": 2, "measured_time_s": 150},
         epochs={"warmup": [], "full": 1},
         stage={"directory": str(directory), "archive": str(shared / "archive")},

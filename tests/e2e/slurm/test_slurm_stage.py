@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import make_images
+from support.images import image_workload, make_images
 from support.slurm import Allocation, ClusterRun
 
 pytestmark = pytest.mark.slurm
@@ -15,14 +15,7 @@ SIDE = 32
 
 
 def staged(slurm_run: Callable[..., ClusterRun], tmp_path: Path, **launcher: Any) -> ClusterRun:
-    workload = {
-        "name": "image_classification",
-        "data": "image_folder",
-        "data_dir": str(tmp_path / "images"),
-        "image_size": SIDE,
-        "initial": "resnet18",
-        "width": 4,
-    }
+    workload = image_workload(tmp_path / "images", side=SIDE)
     sections = {
         "workload": workload,
         "limits": {"trials": 2},
