@@ -142,9 +142,7 @@ def _wait(host: Host, submission: Submission, root: Path, caught: list[int], *, 
     polling, said, talker, is_cancelled = Polling(steady_s=FOLLOW_PERIOD_S), "", None, False
     while True:
         if caught and not is_cancelled:
-            _say("ending the run; its results are brought home")
-            host.cancel(submission.reference)
-            is_cancelled = True
+            is_cancelled = _cancelled(host, submission)
         if not polling.is_due(time.monotonic()):
             time.sleep(PAUSE_S)
             continue
@@ -165,6 +163,20 @@ def _wait(host: Host, submission: Submission, root: Path, caught: list[int], *, 
             if talker is not None:
                 talker.join(LOG_GRACE_S)
             return status
+
+
+def _cancelled(host: Host, submission: Submission) -> bool:
+    """Whether the engine took the request to end the run; without an answer it is to be asked again."""
+    from aibench.errors import LauncherError
+
+    try:
+        host.cancel(submission.reference)
+    except LauncherError as error:
+        _say(f"{error}: asking again")
+        time.sleep(PAUSE_S)
+        return False
+    _say("ending the run; its results are brought home")
+    return True
 
 
 def _talk(host: Host, submission: Submission, root: Path) -> threading.Thread:

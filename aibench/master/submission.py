@@ -89,7 +89,9 @@ def _send(host: Host, order: MasterOrder, launcher: dict[str, Any]) -> Submissio
 
 
 def withdraw(layout: RunLayout, *, remove_folder: bool) -> None:
-    """Take back the folder of a run that never began."""
+    """Take back the folder of a run that never began; one with a journal did, and stays as it is."""
+    if layout.journal.exists():
+        return
     with contextlib.suppress(OSError):
         layout.submission.unlink(missing_ok=True)
         layout.config.unlink(missing_ok=True)
